@@ -1,0 +1,64 @@
+"""Errors a user can cause, each with the next step and the exit code it ends in."""
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What `mnx` ends with; the one table of exit codes."""
+
+    DONE = 0
+    CHECK_FAILED = 1
+    USAGE = 2
+    MISSING = 3
+    """Something the machine lacks: a dependency, a device, disk space, a permission."""
+    DAMAGED = 4
+    """An input file that cannot be read for what it claims to be."""
+    INCONCLUSIVE = 5
+    INTERNAL = 70
+    INTERRUPTED = 130
+
+
+class MnxError(Exception):
+    """An error that a user can mend.
+
+    Args:
+        message: What is wrong, on one line.
+        hint: The next step to take.
+    """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MnxError):
+    """The command asks for what does not exist or does not fit together."""
+
+    exit_code = ExitCode.USAGE
+
+
+class MissingError(MnxError):
+    """The machine lacks something: a dependency, a device, disk space, a permission."""
+
+    exit_code = ExitCode.MISSING
+
+
+class DamagedInputError(MnxError):
+    """An input file cannot be read for what it claims to be."""
+
+    exit_code = ExitCode.DAMAGED
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """Return the error for a name that is none of the known ones, with the nearest as the hint."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    listing = "known: " + ", ".join(names)
+    hint = f"did you mean {near[0]}? ({listing})" if near else listing
+    return UsageError(f"unknown {kind}: {name}", hint)

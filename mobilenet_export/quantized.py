@@ -1,0 +1,72 @@
+"""The int8 network as data: one set of integers that every format spells.
+
+q = clamp(round(x / scale) + zero_point, 0, 255) for activations (unsigned, asymmetric, one scale per tensor);
+q = clamp(round(w / scale), -127, 127) for weights (signed, symmetric, one scale per output channel);
+bias is int32 with scale = input scale · weight scale.
+Source: Jacob et al. 2018 (arXiv:1712.05877), eq. 1 and section 2.4; per-channel weights from
+Krishnamoorthi 2018 (arXiv:1806.08342), section 3.1.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobilenet_export.graph import FloatArray, Graph
+
+
+@dataclass(frozen=True, slots=True)
+class TensorScale:
+    """Scale and zero point of an activation, in the unsigned 0…255 convention.
+
+    A format that stores signed activations subtracts 128 from `zero_point`; the stored values shift with it.
+    """
+
+    scale: float
+    zero_point: int
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest real value that 0 and 255 stand for."""
+        return (-self.zero_point * self.scale, (255 - self.zero_point) * self.scale)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantizedKernel:
+    """Integers of one layer: weight int8 in the float weight's shape, scale float32 (O,), bias int32 (O,)."""
+
+    weight: NDArray[np.int8]
+    scale: FloatArray
+    bias: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A step of the quantizer that was tried on held-out images, and whether it was kept.
+
+    `before_db` and `after_db` are the SQNR of the logits against fp32 without and with the step, in dB.
+    """
+
+    step: str
+    before_db: float
+    after_db: float
+    kept: bool
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedGraph:
+    """A graph with its integers.
+
+    Attributes:
+        graph: The float graph that was quantized; its structure is the quantized one's.
+        tensors: Scale of every activation up to the logits, by tensor name.
+        kernels: Integers of every layer with weights, by layer name.
+        decisions: What the quantizer tried, in order.
+    """
+
+    graph: Graph
+    tensors: Mapping[str, TensorScale]
+    kernels: Mapping[str, QuantizedKernel]
+    decisions: tuple[Decision, ...] = ()

@@ -1,0 +1,301 @@
+"""A variant: everything that is true of one model before any weight is loaded, read from `models/*.toml`."""
+
+import dataclasses
+import difflib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
+
+from mobilenet_export.errors import DamagedInputError, UsageError, unknown_name
+from mobilenet_export.shipped import shipped_path
+
+Padding = Literal["symmetric", "tensorflow"]
+"""Of a stride-2 convolution: (1, 1) on every side as in torch, or TensorFlow's SAME, (0, 1) on even sizes."""
+
+SMALLEST_PX, LARGEST_PX, STRIDE_PX = 96, 320, 32
+SMALLEST_WIDTH, LARGEST_WIDTH = 0.25, 1.4
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """How a photo becomes the network's input: resize short side, crop centre, `(x/255 - mean)/std`."""
+
+    resize_px: int
+    crop_px: int
+    interpolation: Literal["bilinear", "bicubic"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsSpec:
+    """Published weights that ship with the package, and what was published about them."""
+
+    name: str
+    file: str
+    sha256: str
+    licence: str
+    source: str
+    card: str
+    top1_percent: float
+    top1_source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The gate's numbers, and the run that set them; `None` where no run has set one."""
+
+    fp32_sqnr_db: float | None = None
+    fp16_sqnr_db: float | None = None
+    int8_sqnr_db: float | None = None
+    int8_agreement_percent: float | None = None
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model variant; see `models/*.toml`.
+
+    Attributes:
+        name: Of the variant; file names are made of it.
+        summary: One line; of a tutorial's variant, how it differs from the paper.
+        architecture: Row in the table of `architectures`.
+        width: Width multiplier.
+        resolution_px: Height and width of the input.
+        classes: How many.
+        labels: File of class names under `models/`, one a line; `None` where the classes have no names.
+        padding: Of the stride-2 convolutions.
+        batch_norm_eps: Added to the variance before the square root.
+        preprocess: From photo to input.
+        alias: Short name for the command line.
+        softmax: Whether the network ends in probabilities, not in logits.
+        fixed_resolution: Whether only `resolution_px` fits the network.
+        parameters: Trainable numbers.
+        macs: Multiply-accumulates of one image in the convolutions and the linear layer.
+        weights: Published ones that ship with it.
+        limits: Of the gate.
+    """
+
+    name: str
+    summary: str
+    architecture: str
+    width: float
+    resolution_px: int
+    classes: int
+    labels: str | None
+    padding: Padding
+    batch_norm_eps: float
+    preprocess: Preprocess
+    alias: str | None = None
+    softmax: bool = False
+    fixed_resolution: bool = False
+    parameters: int | None = None
+    macs: int | None = None
+    weights: WeightsSpec | None = None
+    limits: Limits = Limits()
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of one image, (channels, height, width)."""
+        return (3, self.resolution_px, self.resolution_px)
+
+
+def spec_paths() -> tuple[Path, ...]:
+    """Return the shipped variants' TOML files, sorted by name."""
+    return tuple(sorted(shipped_path("models").glob("*.toml")))
+
+
+def find_spec(name: str) -> ModelSpec:
+    """Return the variant of that name or alias, or read it from a path that ends in `.toml`.
+
+    Raises:
+        UsageError: No such variant; the hint names the nearest.
+        DamagedInputError: The TOML is not one of a variant.
+    """
+    if name.endswith(".toml"):
+        return read_spec(Path(name))
+    specs = [read_spec(path) for path in spec_paths()]
+    for spec in specs:
+        if name in (spec.name, spec.alias):
+            return spec
+    aliases = [spec.alias for spec in specs if spec.alias]
+    raise unknown_name("arch", name, [*aliases, *(spec.name for spec in specs)])
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Read a variant from a TOML file.
+
+    Raises:
+        UsageError: There is no such file.
+        DamagedInputError: It is not TOML, or a field is missing, unknown, of the wrong type or out of range.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"no such file: {path}", "`mnx models` lists the shipped variants") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DamagedInputError(
+            f"{path}: not a readable TOML file: {error}", "compare models/*.toml"
+        ) from None
+    try:
+        return spec_from_table(table)
+    except (TypeError, ValueError, KeyError) as error:
+        reason = f"missing field {error}" if isinstance(error, KeyError) else str(error)
+        raise DamagedInputError(f"{path}: {reason}", "compare the fields of models/*.toml") from None
+    except UsageError as error:
+        raise DamagedInputError(f"{path}: {error.message}", error.hint) from None
+
+
+def spec_from_table(table: dict[str, Any]) -> ModelSpec:
+    """Build a variant from its TOML table (or from what `spec_to_table` made of one).
+
+    Raises:
+        KeyError, TypeError, ValueError: A field is missing, unknown or of the wrong type.
+        UsageError: The resolution is out of range.
+    """
+    parts = dict(table)
+    preprocess = {"crop_px": parts["resolution_px"], **parts["preprocess"]}
+    for name in ("mean", "std"):
+        preprocess[name] = _channels(name, preprocess[name])
+    parts["preprocess"] = _record(Preprocess, preprocess, "preprocess.")
+    if "weights" in parts:
+        parts["weights"] = _record(WeightsSpec, parts["weights"], "weights.")
+    parts["limits"] = _record(Limits, parts.get("limits", {}), "limits.")
+    spec: ModelSpec = _record(ModelSpec, {"labels": None, **parts}, "")
+    check_resolution(spec, spec.resolution_px)
+    _check_ranges(spec)
+    return spec
+
+
+def _channels(name: str, values: list[float]) -> tuple[float, ...]:
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) != 3 or (name == "std" and min(numbers) <= 0):
+        raise ValueError(f"preprocess.{name} must be 3 numbers, one per RGB channel, std above 0")
+    return numbers
+
+
+def _record(kind: Any, table: dict[str, Any], where: str) -> Any:
+    """Build a frozen value from a table; refuse unknown and missing names and values of another type."""
+    fields = {entry.name: entry for entry in dataclasses.fields(kind)}
+    for name, value in table.items():
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            raise ValueError(
+                f"unknown field {where}{name}" + (f", did you mean {where}{near[0]}?" if near else "")
+            )
+        if not _is_of_type(value, fields[name].type):
+            raise TypeError(f"{where}{name} must be {_type_name(fields[name].type)}")
+    for name, entry in fields.items():
+        if name not in table and entry.default is dataclasses.MISSING:
+            raise KeyError(where + name)
+    return kind(**table)
+
+
+def _is_of_type(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple)
+    if isinstance(kind, UnionType):
+        return any(_is_of_type(value, option) for option in get_args(kind))
+    if kind is not bool and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _type_name(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(get_args(kind))
+    if isinstance(kind, UnionType):
+        return _type_name(get_args(kind)[0])
+    return {str: "text", int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a table")
+
+
+def _check_ranges(spec: ModelSpec) -> None:
+    if not SMALLEST_WIDTH <= spec.width <= LARGEST_WIDTH:
+        raise ValueError(f"width must be within {SMALLEST_WIDTH} to {LARGEST_WIDTH}")
+    if spec.classes < 2:
+        raise ValueError("classes must be 2 or more")
+    if spec.batch_norm_eps <= 0:
+        raise ValueError("batch_norm_eps must be above 0")
+    if spec.preprocess.crop_px != spec.resolution_px:
+        raise ValueError("preprocess.crop_px must be resolution_px")
+    if spec.preprocess.resize_px < spec.preprocess.crop_px:
+        raise ValueError("preprocess.resize_px must not be smaller than the crop")
+
+
+def spec_to_table(spec: ModelSpec) -> dict[str, Any]:
+    """Return the variant as a JSON- and TOML-able table; `spec_from_table` reads it back."""
+    table = dataclasses.asdict(spec)
+    return {name: value for name, value in table.items() if value is not None}
+
+
+def check_resolution(spec: ModelSpec, resolution_px: int) -> None:
+    """Refuse an input size that the architecture has no clean feature map for.
+
+    Raises:
+        UsageError: Not 96 to 320 px in steps of 32, or the network's pooling window fixes another size.
+    """
+    if spec.fixed_resolution and resolution_px != spec.resolution_px:
+        raise UsageError(
+            f"{spec.name} takes {spec.resolution_px} px only, not {resolution_px}: it pools 7×7",
+            f"leave --resolution out, or set it to {spec.resolution_px}",
+        )
+    if resolution_px % STRIDE_PX or not SMALLEST_PX <= resolution_px <= LARGEST_PX:
+        raise UsageError(
+            f"resolution {resolution_px} px is not {SMALLEST_PX} to {LARGEST_PX} in steps of {STRIDE_PX}",
+            "choose one of " + ", ".join(map(str, range(SMALLEST_PX, LARGEST_PX + 1, STRIDE_PX))),
+        )
+
+
+def resize_spec(
+    spec: ModelSpec, width: float | None, resolution_px: int | None, classes: int | None
+) -> ModelSpec:
+    """Return the variant at another width multiplier, input size in px, or number of classes.
+
+    The resize of the preprocessing keeps its ratio to the crop. What was published or measured for the
+    original (weights at another width, labels of other classes, limits, counts) is dropped where it no longer
+    holds.
+
+    Raises:
+        UsageError: The resolution is out of range.
+    """
+    new_width = spec.width if width is None else width
+    new_px = spec.resolution_px if resolution_px is None else resolution_px
+    new_classes = spec.classes if classes is None else classes
+    if (new_width, new_px, new_classes) == (spec.width, spec.resolution_px, spec.classes):
+        return spec
+    if not SMALLEST_WIDTH <= new_width <= LARGEST_WIDTH:
+        raise UsageError(
+            f"width {new_width} is not within {SMALLEST_WIDTH} to {LARGEST_WIDTH}",
+            "the papers use 0.25, 0.35, 0.5, 0.75, 1.0 and 1.4",
+        )
+    if new_classes < 2:
+        raise UsageError(f"{new_classes} classes cannot be told apart", "give --classes 2 or more")
+    check_resolution(spec, new_px)
+    same_network = new_width == spec.width and new_classes == spec.classes
+    crop = spec.preprocess
+    return dataclasses.replace(
+        spec,
+        name=_variant_name(spec, new_width, new_px),
+        alias=None,
+        width=new_width,
+        resolution_px=new_px,
+        classes=new_classes,
+        labels=spec.labels if new_classes == spec.classes else None,
+        preprocess=dataclasses.replace(
+            crop, resize_px=round(new_px * crop.resize_px / crop.crop_px), crop_px=new_px
+        ),
+        parameters=spec.parameters if same_network else None,
+        macs=None,
+        weights=spec.weights if same_network else None,
+        limits=Limits(spec.limits.fp32_sqnr_db, spec.limits.fp16_sqnr_db),
+    )
+
+
+def _variant_name(spec: ModelSpec, width: float, resolution_px: int) -> str:
+    if spec.fixed_resolution and width == 1:
+        return spec.architecture
+    return f"{spec.architecture}_{round(width * 100):03d}_{resolution_px}"
