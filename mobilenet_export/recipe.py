@@ -1,0 +1,84 @@
+"""How to quantize, as data: `calibration/recipes/*.toml`."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobilenet_export.errors import DamagedInputError, UsageError, unknown_name
+from mobilenet_export.shipped import shipped_path
+
+
+@dataclass(frozen=True, slots=True)
+class QuantRecipe:
+    """The knobs of the quantizer.
+
+    Attributes:
+        name: Of the recipe.
+        summary: What it is for, on one line.
+        calibration_images: Images that set ranges and biases, at most.
+        held_out_images: How many of them only judge whether a step is kept.
+        check_images: Images set aside for the drift check, at most.
+        seed: Of the choice of images where there are more than are used.
+        equalize: Rescale the channels of residual streams.
+        bias_correction: Shift each bias by the mean error that quantization causes.
+        bias_correction_images: Images that bias correction holds in memory, at most.
+        saturation_safe: Keep every pair of weights summable in int16, so that every CPU gives one answer.
+    """
+
+    name: str
+    summary: str
+    calibration_images: int = 64
+    held_out_images: int = 16
+    check_images: int = 32
+    seed: int = 0
+    equalize: bool = True
+    bias_correction: bool = True
+    bias_correction_images: int = 16
+    saturation_safe: bool = True
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Return the shipped recipes' names, sorted."""
+    return tuple(sorted(path.stem for path in shipped_path("calibration", "recipes").glob("*.toml")))
+
+
+def find_recipe(name: str) -> QuantRecipe:
+    """Return the shipped recipe of that name, or read it from a path that ends in `.toml`.
+
+    Raises:
+        UsageError: No such recipe; the hint names the nearest.
+        DamagedInputError: The TOML is not one of a recipe.
+    """
+    if not name.endswith(".toml"):
+        if name not in recipe_names():
+            raise unknown_name("recipe", name, recipe_names())
+        return read_recipe(shipped_path("calibration", "recipes", f"{name}.toml"))
+    return read_recipe(Path(name))
+
+
+def read_recipe(path: Path) -> QuantRecipe:
+    """Read a recipe from a TOML file.
+
+    Raises:
+        UsageError: There is no such file.
+        DamagedInputError: It is not TOML, or a field is missing, unknown or out of range.
+    """
+    try:
+        recipe = QuantRecipe(**tomllib.loads(path.read_text(encoding="utf-8")))
+        _check(recipe)
+    except FileNotFoundError:
+        raise UsageError(f"no such file: {path}", "shipped recipes: " + ", ".join(recipe_names())) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+        reason = str(error).removeprefix("QuantRecipe.__init__() ")
+        raise DamagedInputError(f"{path}: {reason}", "compare calibration/recipes/int8.toml") from None
+    return recipe
+
+
+def _check(recipe: QuantRecipe) -> None:
+    for field, kind in QuantRecipe.__annotations__.items():
+        if type(getattr(recipe, field)) is not kind:
+            raise ValueError(f"{field} must be of type {kind.__name__}")
+    if not 0 < recipe.held_out_images < recipe.calibration_images:
+        raise ValueError("held_out_images must be above 0 and below calibration_images")
+    if recipe.check_images < 1 or recipe.bias_correction_images < 1 or recipe.seed < 0:
+        raise ValueError("check_images and bias_correction_images must be above 0, seed not below")
