@@ -1,0 +1,202 @@
+"""Reads weights out of a file, whatever its name says it is, and never runs code that it holds."""
+
+import io
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mobilenet_export.errors import DamagedInputError, MissingError, UsageError
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema", "state_dict_ema", "model_ema")
+"""Keys under which training scripts put the weights; the first that is there is taken."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+"""What DataParallel, torch.compile and common wrappers put before every key."""
+
+SAVE_AGAIN = 'save its tensors alone: safetensors.torch.save_file(model.state_dict(), "model.safetensors")'
+COPY_AGAIN = "copy or download it again and compare sizes"
+
+_HARMLESS = re.compile(r"torch\.(_utils\._rebuild_|_tensor\._rebuild_)?\w+|collections\.OrderedDict")
+_OTHER_FILES = (
+    (b"version https://git-lfs", "a git-lfs pointer, not the file itself", "run `git lfs pull`"),
+    (b"\x89HDF", "a Keras HDF5 file", "convert it to a PyTorch state_dict first"),
+    (b"<", "a web page", "download the file itself, not its page"),
+)
+
+
+def read_file(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        UsageError: There is no such file.
+        MissingError: It may not be read.
+        DamagedInputError: It is empty.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"no such file: {path}", "check the path of the checkpoint") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder, not a checkpoint", "name the file inside it") from None
+    except OSError as error:
+        raise MissingError(f"{path} cannot be read: {error.strerror}", "check its permissions") from None
+    if not data:
+        raise DamagedInputError(f"{path}: empty file", COPY_AGAIN)
+    return data
+
+
+def load_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Return the float32 tensors of a safetensors or torch checkpoint by key, without wrappers and prefixes.
+
+    The format is told by the content, not by the file name.
+
+    Raises:
+        UsageError: There is no such file.
+        MissingError: It may not be read.
+        DamagedInputError: It is empty, truncated, no checkpoint, wants to run code, or holds NaN or infinity.
+    """
+    return tensors_from_bytes(read_file(path), path.name)
+
+
+def tensors_from_bytes(data: bytes, name: str) -> dict[str, Tensor]:
+    """Return the float32 tensors of a checkpoint's bytes by key; `name` is for the messages.
+
+    Raises:
+        DamagedInputError: As in `load_checkpoint`.
+    """
+    if data[8:9] == b"{" and data[:2] not in (b"PK", b"\x80\x02"):
+        loaded: Any = _read_safetensors(data, name)
+    elif data.startswith((b"PK\x03\x04", b"\x80")):
+        loaded = _read_torch(data, name)
+    else:
+        raise _not_a_checkpoint(data, name)
+    tensors = _strip_prefixes(_unwrap(loaded, name))
+    return {key: _float32(tensor, key, name) for key, tensor in tensors.items() if not is_counter(key)}
+
+
+def is_counter(key: str) -> bool:
+    """Whether a key is a BatchNorm's batch counter, which means nothing after training."""
+    return key.endswith("num_batches_tracked")
+
+
+def _read_safetensors(data: bytes, name: str) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
+        raise DamagedInputError(
+            f"{name}: truncated or damaged safetensors file: {error}", COPY_AGAIN
+        ) from None
+
+
+def _read_torch(data: bytes, name: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its parsers stumble on
+        if "TorchScript" in str(error):
+            raise DamagedInputError(f"{name}: a TorchScript program, not a state_dict", SAVE_AGAIN) from None
+        wanted = list(dict.fromkeys(_code_wanted(data)))
+        if wanted:
+            message = f"{name}: refused, because loading it would run code: {', '.join(wanted[:5])}"
+            raise DamagedInputError(message, SAVE_AGAIN) from None
+        reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+        raise DamagedInputError(
+            f"{name}: truncated or damaged torch checkpoint: {reason}", COPY_AGAIN
+        ) from None
+
+
+def _not_a_checkpoint(data: bytes, name: str) -> DamagedInputError:
+    for start, what, hint in _OTHER_FILES:
+        if data.startswith(start):
+            return DamagedInputError(f"{name}: {what}", hint)
+    message = f"{name}: neither a safetensors file nor a torch checkpoint"
+    return DamagedInputError(message, "give a .safetensors file or a state_dict saved by torch.save")
+
+
+def _code_wanted(data: bytes) -> Iterator[str]:
+    """Yield the functions and classes that unpickling would import, found without unpickling."""
+    texts: list[str] = []
+    for operation, argument in _pickle_operations(data):
+        wanted = ""
+        if operation == "GLOBAL":
+            wanted = str(argument).replace(" ", ".")
+        elif operation == "STACK_GLOBAL":
+            wanted = ".".join(texts[-2:])
+        elif isinstance(argument, str):
+            texts.append(argument)
+        if wanted and not _HARMLESS.fullmatch(wanted):
+            yield wanted
+
+
+def _pickle_operations(data: bytes) -> Iterator[tuple[str, Any]]:
+    for stream in _pickle_streams(data):
+        try:
+            while True:  # a legacy checkpoint is several pickles, then raw numbers
+                for operation, argument, _ in pickletools.genops(stream):
+                    yield operation.name, argument
+        except (ValueError, UnicodeDecodeError):
+            continue
+
+
+def _pickle_streams(data: bytes) -> Iterator[io.BytesIO]:
+    if not data.startswith(b"PK"):
+        yield io.BytesIO(data)
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for entry in archive.namelist():
+                if entry.endswith(".pkl"):
+                    yield io.BytesIO(archive.read(entry))
+    except zipfile.BadZipFile:
+        return
+
+
+def _unwrap(loaded: Any, name: str) -> dict[str, Tensor]:
+    while isinstance(loaded, Mapping):
+        wrapper = next((key for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
+        if wrapper is None:
+            break
+        loaded = loaded[wrapper]
+    if isinstance(loaded, Mapping) and not loaded:
+        raise DamagedInputError(f"{name}: holds no tensors", SAVE_AGAIN)
+    if not isinstance(loaded, Mapping):
+        raise DamagedInputError(
+            f"{name}: holds a {type(loaded).__name__}, not a state_dict with tensors", SAVE_AGAIN
+        )
+    for key, value in loaded.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            what = f"its entry {key!r} is a {type(value).__name__}, not a tensor"
+            raise DamagedInputError(f"{name}: not a state_dict: {what}", SAVE_AGAIN)
+    return dict(loaded)
+
+
+def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    while True:
+        common = next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in tensors)), None)
+        if common is None:
+            return tensors
+        tensors = {key.removeprefix(common): tensor for key, tensor in tensors.items()}
+
+
+def _float32(tensor: Tensor, key: str, name: str) -> Tensor:
+    if not tensor.is_floating_point():
+        what = f"{key} is {str(tensor.dtype).removeprefix('torch.')}, not floating point"
+        raise DamagedInputError(f"{name}: {what}", "give the float checkpoint from before any quantization")
+    tensor = tensor.detach().to(torch.float32)
+    if not bool(torch.isfinite(tensor).all()):
+        count = int((~torch.isfinite(tensor)).sum())
+        message = f"{name}: {key} holds {count} values that are NaN or infinite"
+        raise DamagedInputError(message, "take an earlier checkpoint: this training has diverged")
+    if key.endswith("running_var") and bool((tensor < 0).any()):
+        raise DamagedInputError(f"{name}: {key} holds a negative variance", COPY_AGAIN)
+    return tensor
