@@ -19,7 +19,6 @@ class QuantRecipe:
         held_out_images: How many of them only judge whether a step is kept.
         check_images: Images set aside for the drift check, at most.
         seed: Of the choice of images where there are more than are used.
-        equalize: Rescale the channels of residual streams.
         bias_correction: Shift each bias by the mean error that quantization causes.
         bias_correction_images: Images that bias correction holds in memory, at most.
         saturation_safe: Keep every pair of weights summable in int16, so that every CPU gives one answer.
@@ -31,7 +30,6 @@ class QuantRecipe:
     held_out_images: int = 16
     check_images: int = 32
     seed: int = 0
-    equalize: bool = True
     bias_correction: bool = True
     bias_correction_images: int = 16
     saturation_safe: bool = True

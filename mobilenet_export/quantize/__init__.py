@@ -1,0 +1,1 @@
+"""Graph + calibration images → QuantizedGraph, by post-training quantization."""
