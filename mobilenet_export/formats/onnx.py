@@ -1,0 +1,251 @@
+"""ONNX: opset 13, IR 7, one file, dynamic batch, channel-first.
+
+int8 is spelled in QDQ form (ONNX operators QuantizeLinear and DequantizeLinear, opset 13): uint8 activations,
+per-channel int8 weights, int32 biases. A ReLU or ReLU6 needs no operator of its own there: its range starts at
+0 and ends at 6 or below, so the saturation of QuantizeLinear is the clamp. Weights of fp16 files are stored as
+float16 and cast back when the file is loaded; arithmetic stays float32.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper, numpy_helper
+
+from mobilenet_export.artifact import InputOutput, Precision
+from mobilenet_export.formats import Format
+from mobilenet_export.graph import (
+    Activation,
+    Add,
+    Conv2d,
+    FullyConnected,
+    GlobalAveragePool,
+    Graph,
+    Node,
+    Shape,
+    Softmax,
+)
+from mobilenet_export.quantized import QuantizedGraph, TensorScale
+
+OPSET = 13
+"""The lowest with per-axis QuantizeLinear; runtimes of 2021 and later load it."""
+IR_VERSION = 7
+UNCLAMPED = "/unclamped"
+"""Ends the name of a layer's output before its activation."""
+
+
+@dataclass
+class _Writer:
+    """Collects the nodes and initializers of one file.
+
+    A layer's output tensor has the layer's name; what has to be put around it is named after it.
+    """
+
+    graph: Graph
+    half: bool = False
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: list[TensorProto] = field(default_factory=list)
+    known: set[str] = field(default_factory=set)
+
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{output}/{operator}", **attributes))
+        return output
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        if name not in self.known:
+            self.known.add(name)
+            self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def weight(self, name: str, value: np.ndarray) -> str:
+        """A float weight; in fp16 files stored as float16 behind a Cast."""
+        if not self.half:
+            return self.constant(name, value)
+        stored = self.constant(f"{name}/fp16", value.astype(np.float16))
+        return self.node("Cast", [stored], name, to=TensorProto.FLOAT)
+
+    def layer(self, node: Node, inputs: list[str], output: str) -> None:
+        """One operator for one layer, and one more for a flattened pool."""
+        match node:
+            case Conv2d():
+                self.node("Conv", inputs, output, **_conv_attributes(node))
+            case FullyConnected():
+                self.node("Gemm", inputs, output, transB=1)
+            case Add():
+                self.node("Add", inputs, output)
+            case GlobalAveragePool():
+                self.node("GlobalAveragePool", inputs, output)
+            case Softmax():
+                self.node("Softmax", inputs, output, axis=1)
+            case _:
+                raise TypeError(f"{type(node).__name__} must be fused before it can be written")
+
+    def bytes(self, taps: Mapping[str, str] | None = None) -> bytes:
+        """The file; `taps` are more outputs, the tensor's name in the file → its name in the graph."""
+        graph = self.graph
+        outputs = {"output": graph.output, **(taps or {})}
+        proto = helper.make_graph(
+            self.nodes,
+            graph.name,
+            [_float_value("input", graph.input_shape)],
+            [_float_value(name, graph.shapes[tensor]) for name, tensor in outputs.items()],
+            self.initializers,
+        )
+        opset = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(proto, opset_imports=opset, producer_name="mobilenet-export")
+        model.ir_version = IR_VERSION
+        return model.SerializeToString(deterministic=True)
+
+
+def _float_value(name: str, shape: Shape) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+
+
+def _conv_attributes(node: Conv2d) -> dict[str, object]:
+    pads = node.pads
+    return {
+        "kernel_shape": list(node.weight.shape[2:]),
+        "strides": list(node.stride),
+        "pads": [pads.top, pads.left, pads.bottom, pads.right],
+        "group": node.groups,
+    }
+
+
+def write_float(graph: Graph, precision: Precision) -> bytes:
+    """Spell a fused float graph; `fp16` stores the weights as float16."""
+    writer = _Writer(graph, half=precision == "fp16")
+    _write_float_layers(writer)
+    return writer.bytes()
+
+
+def write_tapped(graph: Graph) -> tuple[bytes, tuple[str, ...]]:
+    """Spell a float graph as fp32 with every activation as an output, to watch it run.
+
+    Returns:
+        The file, and the names of its outputs after the first: the tensors of the graph, and for a clamped
+        layer also `name + UNCLAMPED`, its value before the activation.
+    """
+    writer = _Writer(graph)
+    _write_float_layers(writer)
+    made = {output for node in writer.nodes for output in node.output}
+    taps = {node.name: node.name for node in graph.nodes if node.name in made}
+    taps |= {node.name + UNCLAMPED: node.name for node in graph.nodes if node.name + UNCLAMPED in made}
+    return writer.bytes(taps), tuple(taps)
+
+
+def _write_float_layers(writer: _Writer) -> None:
+    graph = writer.graph
+    names = {graph.input: "input", graph.output: "output"}
+    for node in graph.nodes:
+        inputs = [names.get(name, name) for name in node.inputs]
+        if isinstance(node, Conv2d | FullyConnected):
+            inputs.append(writer.weight(f"{node.name}.weight", node.weight))
+            inputs.append(writer.constant(f"{node.name}.bias", node.bias))
+        _write_float_layer(writer, node, inputs, names.get(node.name, node.name))
+
+
+def _write_float_layer(writer: _Writer, node: Node, inputs: list[str], output: str) -> None:
+    activation = node.activation if isinstance(node, Conv2d | Add) else Activation.NONE
+    if activation is not Activation.NONE:
+        before = output + UNCLAMPED
+        writer.layer(node, inputs, before)
+        _write_clamp(writer, activation, before, output)
+    elif isinstance(node, GlobalAveragePool):
+        writer.layer(node, inputs, f"{output}/map")
+        writer.node("Flatten", [f"{output}/map"], output)
+    else:
+        writer.layer(node, inputs, output)
+
+
+def _write_clamp(writer: _Writer, activation: Activation, source: str, output: str) -> None:
+    if activation is Activation.RELU:
+        writer.node("Relu", [source], output)
+        return
+    bounds = [writer.constant(f"clip_{bound:g}", np.float32(bound)) for bound in activation.bounds]
+    writer.node("Clip", [source, *bounds], output)
+
+
+@dataclass
+class _QuantizedWriter(_Writer):
+    """Writes a layer between the DequantizeLinears of its inputs and the QuantizeLinear of its output."""
+
+    def scale_constants(self, tensor: str, scale: TensorScale) -> list[str]:
+        return [
+            self.constant(f"{tensor}/scale", np.float32(scale.scale)),
+            self.constant(f"{tensor}/zero_point", np.uint8(scale.zero_point)),
+        ]
+
+    def quantize(self, source: str, tensor: str, scale: TensorScale) -> None:
+        """Make the integers of `tensor` from a float value, and the float value that they stand for."""
+        constants = self.scale_constants(tensor, scale)
+        self.node("QuantizeLinear", [source, *constants], f"{tensor}/int")
+        self.node("DequantizeLinear", [f"{tensor}/int", *constants], tensor)
+
+    def kernel(self, name: str, quantized: QuantizedGraph, source: TensorScale) -> list[str]:
+        """The weight and bias of a layer, dequantized per output channel."""
+        kernel = quantized.kernels[name]
+        weight = self.constant(f"{name}.weight/int8", kernel.weight)
+        scale = self.constant(f"{name}.weight/scale", kernel.scale)
+        zero = self.constant(f"{name}.weight/zero_point", np.zeros(len(kernel.scale), np.int8))
+        bias = self.constant(f"{name}.bias/int32", kernel.bias)
+        bias_scale = self.constant(f"{name}.bias/scale", np.float32(source.scale) * kernel.scale)
+        return [
+            self.node("DequantizeLinear", [weight, scale, zero], f"{name}.weight", axis=0),
+            self.node("DequantizeLinear", [bias, bias_scale], f"{name}.bias", axis=0),
+        ]
+
+
+def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
+    """Spell the integers in QDQ form; input and output are float32."""
+    if io != "float32":
+        raise ValueError(f"int8 ONNX files have float32 input and output, not {io}")
+    graph = quantized.graph
+    writer = _QuantizedWriter(graph)
+    writer.quantize("input", f"{graph.input}/pixels", quantized.tensors[graph.input])
+    names = {graph.input: f"{graph.input}/pixels", graph.output: "output"}
+    for node in graph.nodes:
+        inputs = [names.get(name, name) for name in node.inputs]
+        if isinstance(node, Softmax):
+            writer.layer(node, inputs, "output")
+            continue
+        if isinstance(node, Conv2d | FullyConnected):
+            inputs += writer.kernel(node.name, quantized, quantized.tensors[node.input])
+        tensor = names.get(node.name, node.name)
+        writer.layer(node, inputs, f"{tensor}/float")
+        source = f"{tensor}/float"
+        if isinstance(node, GlobalAveragePool):
+            writer.quantize(source, f"{tensor}/map", quantized.tensors[node.name])
+            writer.node("Flatten", [f"{tensor}/map"], f"{tensor}/flat")
+            source = f"{tensor}/flat"
+        writer.quantize(source, tensor, quantized.tensors[node.name])
+    return writer.bytes()
+
+
+def read_precision(data: bytes) -> Precision:
+    """Tell a file's precision from the types of its constants.
+
+    Raises:
+        ValueError: It is not an ONNX model.
+    """
+    try:
+        kinds = {constant.data_type for constant in onnx.load_from_string(data).graph.initializer}
+    except DecodeError:
+        raise ValueError("not an ONNX model") from None
+    return "int8" if TensorProto.INT8 in kinds else "fp16" if TensorProto.FLOAT16 in kinds else "fp32"
+
+
+class _OnnxFormat:
+    name = "onnx"
+    extension = ".onnx"
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    dynamic_batch = True
+    io: tuple[InputOutput, ...] = ("float32",)
+    write_float = staticmethod(write_float)
+    write_int8 = staticmethod(write_int8)
+    read_precision = staticmethod(read_precision)
+
+
+FORMAT: Format = _OnnxFormat()

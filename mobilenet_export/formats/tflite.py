@@ -1,0 +1,373 @@
+"""TFLite: a flatbuffer written straight from the graph, channel-last, batch 1.
+
+Operator versions are the lowest that hold the types used, so that tflite-runtime 2.14 and current LiteRT load the
+same file. int8 follows the TFLite 8-bit quantization specification: signed activations with one scale per tensor,
+symmetric per-channel weights in [-127, 127], int32 biases with scale s_in·s_w. The integers are those of
+`QuantizedGraph`; unsigned activations become signed by taking 128 off the zero point.
+Padding that TensorFlow's SAME does not describe becomes a PAD operator.
+"""
+
+import struct
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from mobilenet_export.artifact import InputOutput, Precision
+from mobilenet_export.formats import Format
+from mobilenet_export.graph import (
+    Activation,
+    Add,
+    Conv2d,
+    FullyConnected,
+    GlobalAveragePool,
+    Graph,
+    Kernel,
+    Node,
+    Pads,
+    Shape,
+    Softmax,
+)
+from mobilenet_export.quantized import QuantizedGraph, TensorScale
+
+_SCHEMA_VERSION = 3
+_IDENTIFIER = b"TFL3"
+_ALIGNMENT = 16
+"""Bytes; `force_align` of Buffer.data in the schema, which the generated Python code leaves out."""
+
+_ACTIVATIONS = {
+    Activation.NONE: schema.ActivationFunctionType.NONE,
+    Activation.RELU: schema.ActivationFunctionType.RELU,
+    Activation.RELU6: schema.ActivationFunctionType.RELU6,
+}
+_TYPES = {
+    np.dtype(np.float32): schema.TensorType.FLOAT32,
+    np.dtype(np.float16): schema.TensorType.FLOAT16,
+    np.dtype(np.int8): schema.TensorType.INT8,
+    np.dtype(np.uint8): schema.TensorType.UINT8,
+    np.dtype(np.int32): schema.TensorType.INT32,
+}
+_FLOAT_VERSION = 1
+_INT8_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "ADD": 2, "MEAN": 2, "PAD": 2}
+
+
+class _AlignedBuffer:
+    """A constant's bytes; stands in for the schema's `BufferT` to align them."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802 (the name that ModelT.Pack calls)
+        builder.StartVector(1, len(self.data), _ALIGNMENT)
+        builder.head -= len(self.data)
+        builder.Bytes[builder.head : builder.head + len(self.data)] = self.data
+        vector = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, vector)
+        return int(schema.BufferEnd(builder))
+
+
+@dataclass
+class _Writer:
+    """Collects tensors, constants and operators of one file; tensors are found by name."""
+
+    graph: Graph
+    half: bool = False
+    tensors: list[Any] = field(default_factory=list)
+    buffers: list[Any] = field(default_factory=lambda: [schema.BufferT()])
+    operators: list[Any] = field(default_factory=list)
+    codes: dict[tuple[str, int], int] = field(default_factory=dict)
+    index: dict[str, int] = field(default_factory=dict)
+
+    def tensor(self, name: str, shape: Shape, kind: np.dtype[Any], scale: TensorScale | None = None) -> int:
+        """Add an activation of `(1, …)`, or a constant's tensor; signed integers shift the zero point."""
+        quantization = schema.QuantizationParametersT()
+        if scale is not None:
+            offset = 128 if kind == np.int8 else 0
+            quantization.scale = np.array([scale.scale], np.float32)
+            quantization.zeroPoint = np.array([scale.zero_point - offset], np.int64)
+        tensor = schema.TensorT(
+            shape=np.array(shape, np.int32), type=_TYPES[kind], name=name, quantization=quantization
+        )
+        self.tensors.append(tensor)
+        self.index[name] = len(self.tensors) - 1
+        return self.index[name]
+
+    def constant(self, name: str, value: np.ndarray) -> int:
+        if name in self.index:
+            return self.index[name]
+        self.buffers.append(_AlignedBuffer(value.tobytes()))
+        index = self.tensor(name, value.shape, value.dtype)
+        self.tensors[index].buffer = len(self.buffers) - 1
+        return index
+
+    def per_channel(self, name: str, value: np.ndarray, scale: np.ndarray, axis: int) -> int:
+        """A constant with a scale per output channel and zero points of 0."""
+        index = self.constant(name, value)
+        self.tensors[index].quantization = schema.QuantizationParametersT(
+            scale=scale, zeroPoint=np.zeros(len(scale), np.int64), quantizedDimension=axis
+        )
+        return index
+
+    def operator(self, code: str, inputs: list[int], output: int, options: Any = None, version: int = 1) -> None:
+        kind = type(options).__name__.removesuffix("T") if options is not None else "NONE"
+        self.operators.append(
+            schema.OperatorT(
+                opcodeIndex=self.codes.setdefault((code, version), len(self.codes)),
+                inputs=np.array(inputs, np.int32),
+                outputs=np.array([output], np.int32),
+                builtinOptions=options,
+                builtinOptionsType=getattr(schema.BuiltinOptions, kind),
+            )
+        )
+
+    def weight(self, node: Kernel) -> int:
+        """A float weight; in fp16 files stored as float16 behind a DEQUANTIZE."""
+        name, value = f"{node.name}.weight", _laid_out(node, node.weight)
+        if not self.half:
+            return self.constant(name, value)
+        stored = self.constant(f"{name}/fp16", value.astype(np.float16))
+        output = self.tensor(name, value.shape, np.dtype(np.float32))
+        self.operator("DEQUANTIZE", [stored], output, schema.DequantizeOptionsT(), version=3)
+        return output
+
+    def bytes(self, output: str) -> bytes:
+        inputs, outputs = [self.index["input"]], [self.index[output]]
+        subgraph = schema.SubGraphT(
+            tensors=self.tensors,
+            inputs=np.array(inputs, np.int32),
+            outputs=np.array(outputs, np.int32),
+            operators=self.operators,
+            name=self.graph.name,
+        )
+        signature = schema.SignatureDefT(
+            inputs=[schema.TensorMapT(name="input", tensorIndex=inputs[0])],
+            outputs=[schema.TensorMapT(name="output", tensorIndex=outputs[0])],
+            signatureKey="serving_default",
+        )
+        model = schema.ModelT(
+            version=_SCHEMA_VERSION,
+            operatorCodes=[_operator_code(code, version) for code, version in self.codes],
+            subgraphs=[subgraph],
+            description="mobilenet-export",
+            buffers=self.buffers,
+            signatureDefs=[signature],
+        )
+        builder = flatbuffers.Builder(1 << 20)
+        builder.Finish(model.Pack(builder), _IDENTIFIER)
+        return bytes(builder.Output())
+
+
+def _operator_code(code: str, version: int) -> Any:
+    number = getattr(schema.BuiltinOperator, code)
+    return schema.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=version)
+
+
+def _laid_out(node: Kernel, weight: np.ndarray) -> np.ndarray:
+    """(O, I, kh, kw) → (O, kh, kw, I); depthwise (C, 1, kh, kw) → (1, kh, kw, C)."""
+    if isinstance(node, FullyConnected):
+        return weight
+    return np.ascontiguousarray(weight.transpose((1, 2, 3, 0) if node.is_depthwise else (0, 2, 3, 1)))
+
+
+def _activation_shape(shape: Shape) -> Shape:
+    """(C, H, W) → (1, H, W, C); (C,) → (1, C)."""
+    return (1, *shape[1:], shape[0])
+
+
+def _same_pads(shape: Shape, kernel: tuple[int, int], stride: tuple[int, int]) -> Pads:
+    """What TensorFlow's SAME pads on a (C, H, W) input: the odd pixel goes to the bottom and the right."""
+    totals = [
+        max((-(-size // step) - 1) * step + width - size, 0)
+        for size, width, step in zip(shape[1:], kernel, stride, strict=True)
+    ]
+    (vertical, horizontal) = totals
+    return Pads(vertical // 2, horizontal // 2, vertical - vertical // 2, horizontal - horizontal // 2)
+
+
+@dataclass
+class _LayerWriter:
+    """Writes the layers of a graph whose activations all have one type."""
+
+    writer: _Writer
+    kind: np.dtype[Any]
+    scales: dict[str, TensorScale] = field(default_factory=dict)
+
+    def version(self, code: str) -> int:
+        return _INT8_VERSIONS[code] if self.kind == np.int8 else _FLOAT_VERSION
+
+    def activation(self, name: str, shape: Shape, tensor: str) -> int:
+        """The tensor named `name` with the type and scale of the layer output `tensor`."""
+        return self.writer.tensor(name, _activation_shape(shape), self.kind, self.scales.get(tensor))
+
+    def layer(self, node: Node, inputs: list[int], constants: list[int], name: str) -> None:
+        """Write one layer whose output tensor is called `name`."""
+        shapes = self.writer.graph.shapes
+        if isinstance(node, Conv2d):
+            inputs, padding = self._padded(node, inputs)
+            output = self.activation(name, shapes[node.name], node.name)
+            self._convolution(node, [*inputs, *constants], output, padding)
+            return
+        output = self.activation(name, shapes[node.name], node.name)
+        match node:
+            case FullyConnected():
+                self._operator("FULLY_CONNECTED", [*inputs, *constants], output, schema.FullyConnectedOptionsT())
+            case Add(activation=activation):
+                options = schema.AddOptionsT(fusedActivationFunction=_ACTIVATIONS[activation])
+                self._operator("ADD", inputs, output, options)
+            case GlobalAveragePool():
+                axes = self.writer.constant("spatial_axes", np.array([1, 2], np.int32))
+                self._operator("MEAN", [*inputs, axes], output, schema.ReducerOptionsT(keepDims=False))
+            case _:
+                raise TypeError(f"{type(node).__name__} must be fused before it can be written")
+
+    def _operator(self, code: str, inputs: list[int], output: int, options: Any) -> None:
+        self.writer.operator(code, inputs, output, options, self.version(code))
+
+    def _padded(self, node: Conv2d, inputs: list[int]) -> tuple[list[int], int]:
+        """The convolution's input, padded by an operator of its own where no padding mode does it."""
+        shape, pads = self.writer.graph.shapes[node.input], node.pads
+        if pads == Pads():
+            return inputs, schema.Padding.VALID
+        kernel = (node.weight.shape[2], node.weight.shape[3])
+        if pads == _same_pads(shape, kernel, node.stride):
+            return inputs, schema.Padding.SAME
+        amounts = np.array([[0, 0], [pads.top, pads.bottom], [pads.left, pads.right], [0, 0]], np.int32)
+        name = f"pads_{pads.top}_{pads.left}_{pads.bottom}_{pads.right}"
+        padded = (shape[0], shape[1] + pads.top + pads.bottom, shape[2] + pads.left + pads.right)
+        output = self.activation(f"{node.name}/padded", padded, node.input)
+        self._operator("PAD", [*inputs, self.writer.constant(name, amounts)], output, schema.PadOptionsT())
+        return [output], schema.Padding.VALID
+
+    def _convolution(self, node: Conv2d, inputs: list[int], output: int, padding: int) -> None:
+        common = {
+            "padding": padding,
+            "strideH": node.stride[0],
+            "strideW": node.stride[1],
+            "fusedActivationFunction": _ACTIVATIONS[node.activation],
+        }
+        if node.is_depthwise:
+            options = schema.DepthwiseConv2DOptionsT(depthMultiplier=1, **common)
+            self._operator("DEPTHWISE_CONV_2D", inputs, output, options)
+        else:
+            self._operator("CONV_2D", inputs, output, schema.Conv2DOptionsT(**common))
+
+
+def write_float(graph: Graph, precision: Precision) -> bytes:
+    """Spell a fused float graph; `fp16` stores the weights as float16."""
+    writer = _Writer(graph, half=precision == "fp16")
+    layers = _LayerWriter(writer, np.dtype(np.float32))
+    writer.tensor("input", _activation_shape(graph.input_shape), layers.kind)
+    names = {graph.input: "input", graph.output: "output"}
+    for node in graph.nodes:
+        inputs = [writer.index[names.get(name, name)] for name in node.inputs]
+        constants: list[int] = []
+        if isinstance(node, Softmax):
+            _write_softmax(writer, inputs)
+            continue
+        if isinstance(node, Conv2d | FullyConnected):
+            constants = [writer.weight(node), writer.constant(f"{node.name}.bias", node.bias)]
+        layers.layer(node, inputs, constants, names.get(node.name, node.name))
+    return writer.bytes("output")
+
+
+def _write_softmax(writer: _Writer, inputs: list[int]) -> None:
+    output = writer.tensor("output", _activation_shape(writer.graph.shapes[writer.graph.output]), np.dtype(np.float32))
+    writer.operator("SOFTMAX", inputs, output, schema.SoftmaxOptionsT(beta=1.0))
+
+
+def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
+    """Spell the integers.
+
+    Args:
+        quantized: To write.
+        io: Type of the input and the output. A network that ends in a softmax always gives float32
+            probabilities, because 1/256 is too coarse a step for them.
+    """
+    graph = quantized.graph
+    writer = _Writer(graph)
+    layers = _LayerWriter(writer, np.dtype(np.int8), dict(quantized.tensors))
+    values = {graph.input: _write_input(layers, io)}
+    for node in graph.nodes:
+        if isinstance(node, Softmax):
+            break
+        constants: list[int] = []
+        if isinstance(node, Conv2d | FullyConnected):
+            constants = _integer_constants(writer, node, quantized)
+        direct = io == "int8" and node.name == graph.output
+        name = "output" if direct else f"{node.name}/int8" if node.name == graph.output else node.name
+        layers.layer(node, [values[source] for source in node.inputs], constants, name)
+        values[node.name] = writer.index[name]
+    _write_output(layers, values[graph.logits], io)
+    return writer.bytes("output")
+
+
+def _integer_constants(writer: _Writer, node: Kernel, quantized: QuantizedGraph) -> list[int]:
+    kernel = quantized.kernels[node.name]
+    axis = 3 if isinstance(node, Conv2d) and node.is_depthwise else 0
+    bias_scale = np.float32(quantized.tensors[node.input].scale) * kernel.scale
+    return [
+        writer.per_channel(f"{node.name}.weight", _laid_out(node, kernel.weight), kernel.scale, axis),
+        writer.per_channel(f"{node.name}.bias", kernel.bias, bias_scale, 0),
+    ]
+
+
+def _write_input(layers: _LayerWriter, io: InputOutput) -> int:
+    """The file's input, and the int8 tensor that the first layer reads."""
+    graph, writer = layers.writer.graph, layers.writer
+    shape, scale = _activation_shape(graph.input_shape), layers.scales[graph.input]
+    if io == "int8":
+        return writer.tensor("input", shape, layers.kind, scale)
+    source = writer.tensor("input", shape, np.dtype(io), None if io == "float32" else scale)
+    target = writer.tensor("input/int8", shape, layers.kind, scale)
+    writer.operator("QUANTIZE", [source], target, schema.QuantizeOptionsT())
+    return target
+
+
+def _write_output(layers: _LayerWriter, logits: int, io: InputOutput) -> None:
+    """The file's output, made from the int8 logits."""
+    graph, writer = layers.writer.graph, layers.writer
+    shape = _activation_shape(graph.shapes[graph.logits])
+    if graph.logits != graph.output:
+        dequantized = writer.tensor(f"{graph.logits}/float", shape, np.dtype(np.float32))
+        writer.operator("DEQUANTIZE", [logits], dequantized, schema.DequantizeOptionsT(), version=2)
+        _write_softmax(writer, [dequantized])
+    elif io == "float32":
+        output = writer.tensor("output", shape, np.dtype(np.float32))
+        writer.operator("DEQUANTIZE", [logits], output, schema.DequantizeOptionsT(), version=2)
+    elif io == "uint8":
+        output = writer.tensor("output", shape, np.dtype(np.uint8), layers.scales[graph.logits])
+        writer.operator("QUANTIZE", [logits], output, schema.QuantizeOptionsT())
+
+
+def read_precision(data: bytes) -> Precision:
+    """Tell a file's precision from the types of its tensors.
+
+    Raises:
+        ValueError: It is not a TFLite model.
+    """
+    if data[4:8] != _IDENTIFIER:
+        raise ValueError("not a TFLite model")
+    try:
+        subgraph = schema.Model.GetRootAs(data).Subgraphs(0)
+        kinds = {subgraph.Tensors(index).Type() for index in range(subgraph.TensorsLength())}
+    except (struct.error, IndexError, AttributeError, TypeError) as error:
+        raise ValueError(f"not a TFLite model: {error}") from None
+    int8, half = schema.TensorType.INT8 in kinds, schema.TensorType.FLOAT16 in kinds
+    return "int8" if int8 else "fp16" if half else "fp32"
+
+
+class _TfliteFormat:
+    name = "tflite"
+    extension = ".tflite"
+    layout: Literal["NCHW", "NHWC"] = "NHWC"
+    dynamic_batch = False
+    io: tuple[InputOutput, ...] = ("float32", "int8", "uint8")
+    write_float = staticmethod(write_float)
+    write_int8 = staticmethod(write_int8)
+    read_precision = staticmethod(read_precision)
+
+
+FORMAT: Format = _TfliteFormat()
