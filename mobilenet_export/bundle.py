@@ -1,0 +1,157 @@
+"""A bundle: the files of one export and all that is known about them, in one folder.
+
+`mnx.json` is its table of contents. A bundle appears whole or not at all, and the same inputs make the same
+bytes: no dates, no absolute paths.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mobilenet_export.artifact import Artifact
+from mobilenet_export.errors import DamagedInputError, MissingError, UsageError
+
+DOCUMENT = "mnx.json"
+SCHEMA = 1
+LABELS = "labels.txt"
+SELF_CHECK = "self_check"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle on disk.
+
+    Attributes:
+        folder: Of the bundle.
+        document: `mnx.json`, parsed.
+    """
+
+    folder: Path
+    document: Mapping[str, Any]
+
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Read every model file, and compare its hash.
+
+        Raises:
+            DamagedInputError: A file is missing or is not the one that was written.
+        """
+        return tuple(self._artifact(entry) for entry in self.document["files"])
+
+    def _artifact(self, entry: Mapping[str, Any]) -> Artifact:
+        name = entry["path"]
+        path = self.folder / name
+        try:
+            data = path.read_bytes()
+        except OSError:
+            raise DamagedInputError(f"{path}: listed in {DOCUMENT} but not there", "export the bundle again") from None
+        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            raise DamagedInputError(f"{path}: changed since it was exported: its sha256 differs", "export it again")
+        return Artifact(name, entry["format"], entry["precision"], data, entry["io"])
+
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of the outputs."""
+        return tuple((self.folder / LABELS).read_text(encoding="utf-8").splitlines())
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Open a bundle.
+
+    Raises:
+        UsageError: The folder is not a bundle.
+        DamagedInputError: Its `mnx.json` cannot be read, or is of a newer schema.
+    """
+    path = folder / DOCUMENT
+    if not path.is_file():
+        raise UsageError(f"{folder} is not a bundle: it has no {DOCUMENT}", "`mnx export` writes one")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        schema = document["schema"]
+        names = [(entry["path"], entry["format"], entry["precision"], entry["sha256"]) for entry in document["files"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedInputError(f"{path}: not a bundle's document: {error!r}", "export the bundle again") from None
+    if schema != SCHEMA:
+        raise DamagedInputError(f"{path}: schema {schema}; this version reads {SCHEMA}", "update mobilenet-export")
+    if any(Path(name).name != name for name, *_ in names):
+        raise DamagedInputError(f"{path}: a file lies outside the bundle", "export the bundle again")
+    return Bundle(folder, document)
+
+
+@contextmanager
+def new_bundle(folder: Path, *, force: bool) -> Iterator[Path]:
+    """Yield an empty folder to fill; it takes the bundle's place when the block ends without an error.
+
+    Raises:
+        UsageError: The place is taken and `force` is not given, or what is there is not a bundle.
+        MissingError: The place cannot be written to, or the disk is full.
+    """
+    check_place(folder, force=force)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    try:
+        yield partial
+        partial.chmod(0o777 & ~_umask())
+        _replace(folder, partial)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_place(folder: Path, *, force: bool) -> None:
+    """Refuse a place that is taken, before any work is done.
+
+    Raises:
+        UsageError: Something is there and `force` is not given, or it is not a bundle and so not ours to delete.
+    """
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not force:
+        raise UsageError(f"{folder} exists", "give --force to replace it, or another --out")
+    is_bundle = folder.is_dir() and not folder.is_symlink() and (folder / DOCUMENT).is_file()
+    if not is_bundle and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UsageError(f"{folder} is not a bundle, so --force does not delete it", "give another --out")
+
+
+def _replace(folder: Path, partial: Path) -> None:
+    """Put the new folder in place; the old one is deleted only once the new one is there."""
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent))
+    folder.rename(old / folder.name)
+    try:
+        partial.rename(folder)
+    except OSError:
+        (old / folder.name).rename(folder)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _unwritable(folder: Path, error: OSError) -> MissingError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return MissingError(f"the disk ran full while {folder} was written", "free some space; nothing was left behind")
+    return MissingError(f"cannot write {folder}: {error.strerror}", "give an --out that you may write to")
+
+
+def write_document(folder: Path, document: Mapping[str, Any]) -> None:
+    """Write `mnx.json`: keys in the order given, numbers as they are."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / DOCUMENT).write_text(text + "\n", encoding="utf-8")

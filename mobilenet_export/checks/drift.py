@@ -1,0 +1,103 @@
+"""Drift: every file in every runtime against the reference, on the same images, in one pass."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mobilenet_export.artifact import Artifact, Precision
+from mobilenet_export.checks.metrics import DriftSums
+from mobilenet_export.graph import FloatArray
+from mobilenet_export.report import DriftReport, DriftRow
+from mobilenet_export.runtimes import Session
+from mobilenet_export.spec import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A file loaded in a runtime."""
+
+    artifact: Artifact
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The images to check with, as a stream.
+
+    Attributes:
+        origin: Where they are from.
+        batches: Names and float32 (n, 3, H, W) values.
+        labels: Class index by name; of none, some or all images.
+    """
+
+    origin: str
+    batches: Iterable[tuple[tuple[str, ...], FloatArray]]
+    labels: Mapping[str, int]
+
+
+def measure_drift(
+    reference: Session, subjects: Sequence[Subject], evidence: Evidence, *, probabilities: bool
+) -> DriftReport:
+    """Run every subject and the reference over the images.
+
+    Args:
+        reference: That sets the truth.
+        subjects: Files in runtimes.
+        evidence: Images and labels; one batch is held at a time.
+        probabilities: Outputs are class probabilities, not logits.
+    """
+    sums = [DriftSums(probabilities) for _ in subjects]
+    for names, batch in evidence.batches:
+        truth = reference.run(batch)
+        labels = [evidence.labels.get(name) for name in names]
+        for subject, total in zip(subjects, sums, strict=True):
+            total.add(truth, subject.session.run(batch), labels)
+    first = sums[0]
+    return DriftReport(
+        reference=reference.runtime,
+        data=evidence.origin,
+        images=first.images,
+        labelled=first.labelled,
+        reference_top1_percent=first.percent(first.reference_top1, first.labelled),
+        rows=tuple(_row(subject, total) for subject, total in zip(subjects, sums, strict=True)),
+    )
+
+
+def _row(subject: Subject, sums: DriftSums) -> DriftRow:
+    artifact, session = subject.artifact, subject.session
+    return DriftRow(
+        file=artifact.file,
+        format=artifact.format,
+        precision=artifact.precision,
+        runtime=session.runtime,
+        provider=session.provider,
+        top1_percent=sums.percent(sums.top1, sums.labelled),
+        top5_percent=sums.percent(sums.top5, sums.labelled),
+        top1_drop_points=sums.percent(sums.reference_top1 - sums.top1, sums.labelled),
+        agreement_percent=100 * sums.agreements / sums.images,
+        sqnr_db=sums.sqnr_db,
+        cosine=sums.cosine_sum / sums.images,
+        max_abs=sums.max_abs,
+        kl=sums.kl_sum / sums.images,
+    )
+
+
+def find_failures(report: DriftReport, limits: Limits, max_drop_points: float | None) -> tuple[str, ...]:
+    """Return one line per limit that a row does not meet; a limit of None is none."""
+    failures: list[str] = []
+    for row in report.rows:
+        where = f"{row.file} in {row.runtime}"
+        least = sqnr_limit(limits, row.precision)
+        if least is not None and row.sqnr_db < least:
+            failures.append(f"{where}: SQNR {row.sqnr_db:.1f} dB is below {least:g} dB")
+        least = limits.int8_agreement_percent if row.precision == "int8" else None
+        if least is not None and row.agreement_percent < least:
+            failures.append(f"{where}: agreement {row.agreement_percent:.2f} % is below {least:g} %")
+        drop = row.top1_drop_points
+        if max_drop_points is not None and drop is not None and drop > max_drop_points:
+            failures.append(f"{where}: top-1 drops {drop:.2f} points, more than {max_drop_points:g}")
+    return tuple(failures)
+
+
+def sqnr_limit(limits: Limits, precision: Precision) -> float | None:
+    """The least SQNR in dB for a precision; None where no run has set one."""
+    return {"fp32": limits.fp32_sqnr_db, "fp16": limits.fp16_sqnr_db, "int8": limits.int8_sqnr_db}[precision]

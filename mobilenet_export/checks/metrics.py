@@ -1,0 +1,92 @@
+"""How far a model's outputs are from a reference's, as a table of functions over the same sums.
+
+With reference r and result y over all images and classes:
+SQNR = 10·log₁₀(Σr² / Σ(r−y)²) dB; cosine = mean over images of r·y/(|r||y|); KL = mean over images of
+Σ p·ln(p/q) in nats with p, q the class probabilities.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mobilenet_export.graph import FloatArray
+from mobilenet_export.interpreter import softmax
+
+_FLOOR = 1e-12
+"""Smallest probability in the KL divergence, so that an exact zero counts as a large but finite error."""
+
+
+def sqnr_db(reference: FloatArray, result: FloatArray) -> float:
+    """Signal-to-quantization-noise ratio in dB; infinite where both are equal."""
+    return decibel(_energy(reference), _energy(reference - result))
+
+
+def decibel(signal: float, noise: float) -> float:
+    """Ratio of two energies in dB."""
+    return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-300) / noise)
+
+
+def _energy(values: FloatArray) -> float:
+    return float(np.sum(np.square(values, dtype=np.float64)))
+
+
+@dataclass(slots=True)
+class DriftSums:
+    """Sums over images from which every drift metric follows; add batches as they come.
+
+    `probabilities` says that the outputs are probabilities already, not logits.
+    """
+
+    probabilities: bool
+    images: int = 0
+    agreements: int = 0
+    signal: float = 0.0
+    noise: float = 0.0
+    cosine_sum: float = 0.0
+    kl_sum: float = 0.0
+    max_abs: float = 0.0
+    labelled: int = 0
+    top1: int = 0
+    top5: int = 0
+    reference_top1: int = 0
+
+    def add(self, reference: FloatArray, result: FloatArray, labels: list[int | None]) -> None:
+        """Add a batch: outputs float32 (N, K) of the reference and the result, a label or None per image."""
+        self.images += len(reference)
+        self.agreements += int(np.sum(reference.argmax(axis=1) == result.argmax(axis=1)))
+        self.signal += _energy(reference)
+        self.noise += _energy(reference - result)
+        self.cosine_sum += float(_cosine(reference, result).sum())
+        self.kl_sum += float(self._kl(reference, result).sum())
+        self.max_abs = max(self.max_abs, float(np.abs(reference - result).max()))
+        self._add_labels(reference, result, labels)
+
+    def _kl(self, reference: FloatArray, result: FloatArray) -> FloatArray:
+        if not self.probabilities:
+            reference, result = softmax(reference), softmax(result)
+        p, q = np.maximum(reference, _FLOOR), np.maximum(result, _FLOOR)
+        return np.asarray((p * np.log(p / q)).sum(axis=1))
+
+    def _add_labels(self, reference: FloatArray, result: FloatArray, labels: list[int | None]) -> None:
+        for expected, truth, scores in zip(labels, reference, result, strict=True):
+            if expected is None:
+                continue
+            self.labelled += 1
+            self.reference_top1 += int(truth.argmax() == expected)
+            self.top1 += int(scores.argmax() == expected)
+            self.top5 += int(expected in np.argsort(-scores, kind="stable")[:5])
+
+    @property
+    def sqnr_db(self) -> float:
+        """SQNR of the outputs in dB."""
+        return decibel(self.signal, self.noise)
+
+    def percent(self, count: int, of: int) -> float | None:
+        """Share in percent; None of nothing."""
+        return 100 * count / of if of else None
+
+
+def _cosine(reference: FloatArray, result: FloatArray) -> FloatArray:
+    norms = np.linalg.norm(reference, axis=1) * np.linalg.norm(result, axis=1)
+    return np.asarray((reference * result).sum(axis=1) / np.maximum(norms, _FLOOR))

@@ -1,0 +1,75 @@
+"""The command line, `mnx`: the only place that prints, draws progress and exits."""
+
+import os
+import sys
+import traceback
+
+import typer
+from typer.exceptions import TyperException
+
+from mobilenet_export.cli.export import export_command
+from mobilenet_export.cli.models import models_command
+from mobilenet_export.cli.terminal import say_error
+from mobilenet_export.cli.validate import validate_command
+from mobilenet_export.errors import ExitCode, MnxError
+
+EPILOG = (
+    "Exit codes: 0 done · 1 a check failed · 2 usage · 3 something is missing (dependency, space, permission) · "
+    "4 damaged input · 70 a bug of ours · 130 interrupted. MNX_TRACEBACK=1 shows where an error came from."
+)
+
+app = typer.Typer(
+    name="mnx",
+    help="MobileNetV1/V2 from PyTorch to ONNX and TFLite, int8 included, with the drift measured.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("export")(export_command)
+app.command("validate")(validate_command)
+app.command("models")(models_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from mobilenet_export import __version__  # noqa: PLC0415
+
+        sys.stdout.write(f"mnx {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    """MobileNetV1/V2 from PyTorch to ONNX and TFLite, int8 included, with the drift measured."""
+
+
+def main() -> None:
+    """Run `mnx` and exit with a documented code."""
+    sys.exit(run())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run `mnx` on arguments (the process's own where None) and return its exit code."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except MnxError as error:
+        return _fail(error.message, error.hint, error.exit_code, error)
+    except TyperException as error:
+        return _fail(error.format_message(), "`mnx --help` and `mnx COMMAND --help` list the options", 2, error)
+    except Exception as error:  # a bug of ours, whatever it is
+        message = f"internal error: {type(error).__name__}: {error}"
+        return _fail(message, "set MNX_TRACEBACK=1 and report what it prints", ExitCode.INTERNAL, error)
+    if code == ExitCode.INTERRUPTED:
+        say_error("interrupted", "nothing was left behind; the same command starts again")
+    return int(code or 0)
+
+
+def _fail(message: str, hint: str, code: int, error: Exception) -> int:
+    if os.environ.get("MNX_TRACEBACK"):
+        traceback.print_exception(error)
+    say_error(message, hint)
+    return code

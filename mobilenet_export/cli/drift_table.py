@@ -1,0 +1,44 @@
+"""The table of drift, as `mnx export` and `mnx validate` print it."""
+
+import math
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from mobilenet_export.report import DriftReport, DriftRow
+
+
+def drift_table(report: DriftReport, sizes: Mapping[str, tuple[int, str]]) -> Table:
+    """Return one row per file and runtime.
+
+    Args:
+        report: To show.
+        sizes: File name → (bytes, sha256).
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("file", overflow="fold")
+    for name in ("bytes", "sha256", "runtime", "agree", "SQNR", *(("top-1", "drop") if report.labelled else ())):
+        table.add_column(name, justify="left" if name in ("sha256", "runtime") else "right", no_wrap=True)
+    shown: set[str] = set()
+    for row in report.rows:
+        size, sha256 = sizes[row.file]
+        new = row.file not in shown
+        cells = [row.file, f"{size:,}", sha256[:8]] if new else ["", "", ""]
+        table.add_row(*cells, *_measures(row, labelled=bool(report.labelled)))
+        shown.add(row.file)
+    return table
+
+
+def _measures(row: DriftRow, *, labelled: bool) -> list[str]:
+    ratio = "equal" if math.isinf(row.sqnr_db) else f"{row.sqnr_db:.1f} dB"
+    cells = [row.runtime, f"{row.agreement_percent:.1f} %", ratio]
+    if labelled:
+        cells += [f"{row.top1_percent:.2f} %", f"{row.top1_drop_points:+.2f}"]
+    return cells
+
+
+def summary(report: DriftReport) -> str:
+    """Say on one line what was compared, on how many images."""
+    labelled = f", {report.labelled} labelled" if report.labelled else ", without labels"
+    truth = f"; {report.reference} itself: {report.reference_top1_percent:.2f} %" if report.labelled else ""
+    return f"drift against {report.reference} on {report.images} images of {report.data}{labelled}{truth}"

@@ -1,0 +1,221 @@
+"""`mnx export`."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mobilenet_export.cli import terminal
+from mobilenet_export.errors import ExitCode, UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from mobilenet_export.pipeline import Export, ExportRequest
+    from mobilenet_export.spec import ModelSpec, Preprocess
+
+DEFAULT_RECIPE = "int8"
+
+
+def export_command(
+    model: Annotated[str | None, typer.Argument(help="Your own .onnx file; or a variant, as --arch.")] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="v1, v2, a variant of `mnx models`, or a path.toml.", metavar="ARCH")
+    ] = None,
+    width: Annotated[float | None, typer.Option(help="Width multiplier, 0.25 to 1.4.")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Input size, 96 to 320 in steps of 32.", metavar="PX")] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Your weights: .safetensors, .pth.", metavar="FILE")] = None,
+    weights: Annotated[str | None, typer.Option(help="Embedded weights, or none for random.", metavar="NAME")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Also write int8 files.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Also write files with fp16 weights.")] = False,
+    formats: Annotated[str, typer.Option(help="Comma-separated.", metavar="LIST")] = "onnx,tflite",
+    io: Annotated[str, typer.Option(help="Input and output of int8 TFLite: float32, int8, uint8.")] = "float32",
+    calibration: Annotated[
+        Path | None, typer.Option(help="Folder, .zip, .npy or .npz of images.", metavar="PATH")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Name or path.toml.", metavar="RECIPE")] = DEFAULT_RECIPE,
+    out: Annotated[Path | None, typer.Option(help="Folder of the bundle.", metavar="DIR")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Class names, one a line.", metavar="FILE")] = None,
+    mean: Annotated[str | None, typer.Option(help="Of an .onnx: R,G,B in 0 to 1.", metavar="LIST")] = None,
+    std: Annotated[str | None, typer.Option(help="Of an .onnx: R,G,B in 0 to 1.", metavar="LIST")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Export a network to ONNX and TFLite, check it against torch, and bundle it.
+
+    Examples: `mnx export --arch v2 --int8` · `mnx export --arch v1 --width 0.5 --checkpoint my.pth --classes 10` ·
+    `mnx export model.onnx --int8 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5`
+    """
+    from mobilenet_export.recipe import find_recipe  # noqa: PLC0415 (imports numpy)
+
+    own = _own_onnx(model, arch)
+    _refuse_with_onnx(own, width=width, classes=classes, checkpoint=checkpoint, weights=weights)
+    if own is None:
+        spec = _spec(model, arch, width, resolution, classes)
+    else:
+        spec = _onnx_spec(own, arch if arch != str(own) else None, mean, std)
+    from mobilenet_export.pipeline import ExportRequest  # noqa: PLC0415
+
+    request = ExportRequest(
+        spec=spec,
+        out=out or Path(spec.name),
+        precisions=("fp32", *(("fp16",) if fp16 else ()), *(("int8",) if int8 else ())),
+        formats=_formats(formats),
+        recipe=find_recipe(recipe),
+        onnx=own,
+        resolution_px=resolution,
+        checkpoint=checkpoint,
+        weights=weights,
+        calibration=calibration,
+        labels=labels,
+        io=_io(io, int8=int8),
+        force=force,
+    )
+    if dry_run:
+        _show_plan(request, as_json=as_json)
+        return
+    _run(request, as_json=as_json)
+
+
+def _own_onnx(model: str | None, arch: str | None) -> Path | None:
+    """The user's own ONNX file, wherever it was named."""
+    named = [Path(name) for name in (model, arch) if name and name.endswith(".onnx")]
+    return named[0] if named else None
+
+
+def _refuse_with_onnx(own: Path | None, **options: object) -> None:
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if own is not None and given:
+        raise UsageError(f"{given[0]} does not go with an .onnx file, which has its own", "leave it out")
+
+
+def _spec(
+    model: str | None, arch: str | None, width: float | None, resolution: int | None, classes: int | None
+) -> "ModelSpec":
+    from mobilenet_export.spec import find_spec, resize_spec  # noqa: PLC0415
+
+    if model and arch and model != arch:
+        raise UsageError(f"two networks named: {model} and {arch}", "give one of them")
+    name = arch or model
+    if name is None:
+        raise UsageError("no network named", "give --arch v2, or another of `mnx models`")
+    return resize_spec(find_spec(name), width, resolution, classes)
+
+
+def _onnx_spec(own: Path, arch: str | None, mean: str | None, std: str | None) -> "ModelSpec":
+    """A spec for a user's file: how images are preprocessed; size and classes come from the file."""
+    from mobilenet_export.spec import Limits, find_spec  # noqa: PLC0415
+
+    if arch is None and (mean is None or std is None):
+        raise UsageError(
+            f"{own}: an .onnx file does not say how images are preprocessed",
+            "give --mean R,G,B and --std R,G,B, or a variant that shares it: --arch v2 or a path.toml",
+        )
+    base = find_spec(arch or "v2")
+    preprocess = _preprocess(base.preprocess, mean, std)
+    limits = Limits(base.limits.fp32_sqnr_db, base.limits.fp16_sqnr_db)
+    summary = f"read from {own.name}"
+    base = dataclasses.replace(base, architecture="onnx", summary=summary, alias=None, weights=None, limits=limits)
+    return dataclasses.replace(base, name=own.stem, preprocess=preprocess, parameters=None, macs=None)
+
+
+def _preprocess(base: "Preprocess", mean: str | None, std: str | None) -> "Preprocess":
+    return dataclasses.replace(
+        base,
+        mean=_three_numbers("--mean", mean) if mean else base.mean,
+        std=_three_numbers("--std", std) if std else base.std,
+    )
+
+
+def _three_numbers(option: str, text: str) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text}: not three numbers", f"write {option} 0.485,0.456,0.406") from None
+    if option == "--std" and min(red, green, blue) <= 0:
+        raise UsageError(f"--std {text}: must be above 0", "give the standard deviation of pixels in 0 to 1")
+    return (red, green, blue)
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    from mobilenet_export.plugins import plugin_names  # noqa: PLC0415
+
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in names:
+        if name not in plugin_names("formats"):
+            raise unknown_name("format", name, plugin_names("formats"))
+    if not names:
+        raise UsageError("--formats names none", "known: " + ", ".join(plugin_names("formats")))
+    return names
+
+
+def _io(text: str, *, int8: bool) -> Any:
+    known = ("float32", "int8", "uint8")
+    if text not in known:
+        raise unknown_name("io", text, known)
+    if text != "float32" and not int8:
+        raise UsageError(f"--io {text} is of int8 files, and none are written", "give --int8 too")
+    return text
+
+
+def _show_plan(request: "ExportRequest", *, as_json: bool) -> None:
+    from mobilenet_export.bundle import check_place  # noqa: PLC0415
+
+    check_place(request.out, force=request.force)
+    files = [name for name, *_ in request.files()]
+    source = request.onnx or request.checkpoint or request.weights or "embedded weights"
+    if as_json:
+        terminal.print_json({"bundle": str(request.out), "source": str(source), "files": files})
+        return
+    terminal.console().print(f"would export {request.spec.name} from {source} to {request.out}/", markup=False)
+    for name in files:
+        terminal.console().print(f"  {name}", markup=False)
+
+
+def _run(request: "ExportRequest", *, as_json: bool) -> None:
+    from mobilenet_export.pipeline import export  # noqa: PLC0415
+
+    result = export(request, terminal.progress)
+    for image in result.unreadable:
+        terminal.say(f"passed over {image.name}: {image.reason}")
+    if as_json:
+        terminal.print_json(_json(result))
+    else:
+        _print(result, request)
+    for failure in result.drift.failures:
+        terminal.say(f"failed: {failure}")
+    if result.drift.failures:
+        raise typer.Exit(ExitCode.CHECK_FAILED)
+
+
+def _json(result: "Export") -> dict[str, Any]:
+    folder = result.bundle.folder
+    return {
+        "bundle": str(folder),
+        "files": [
+            {
+                "path": str(folder / artifact.file),
+                "format": artifact.format,
+                "precision": artifact.precision,
+                "bytes": len(artifact.data),
+                "sha256": artifact.sha256,
+            }
+            for artifact in result.artifacts
+        ],
+        "drift": result.drift.to_json(),
+        "seconds": dict(result.seconds),
+    }
+
+
+def _print(result: "Export", request: "ExportRequest") -> None:
+    from mobilenet_export.cli.drift_table import drift_table, summary  # noqa: PLC0415 (imports rich)
+
+    sizes = {artifact.file: (len(artifact.data), artifact.sha256) for artifact in result.artifacts}
+    screen = terminal.console()
+    screen.print(f"\n{result.bundle.folder}/", markup=False, style="bold")
+    screen.print(drift_table(result.drift, sizes))
+    screen.print(summary(result.drift), markup=False, style="dim")
+    own = request.checkpoint or request.onnx
+    checkpoint = f" --checkpoint {own}" if own else ""
+    terminal.say(f"\nnext: mnx validate {result.bundle.folder}{checkpoint} --data FOLDER_OF_YOUR_PHOTOS")

@@ -1,0 +1,67 @@
+"""What users see: errors, progress and tables. stdout is data, stderr is talk."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_PLAIN_WIDTH = 120
+"""Columns where the output is no terminal, so that tables in logs do not wrap."""
+
+
+def say_error(message: str, hint: str) -> None:
+    """Print an error and the next step on stderr."""
+    sys.stderr.write(f"error: {message}\nhint: {hint}\n")
+
+
+def say(text: str) -> None:
+    """Print a line of talk on stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """Return a rich console; wide where it is no terminal."""
+    from rich.console import Console  # noqa: PLC0415 (slow)
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _PLAIN_WIDTH)
+
+
+def print_table(table: "Table") -> None:
+    """Print a table on stdout."""
+    console().print(table)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a stage: a bar or spinner on a terminal, one line at its end elsewhere."""
+    start = time.perf_counter()
+    if sys.stderr.isatty():
+        with _bar(title, total) as advance:
+            yield advance
+    else:
+        yield lambda _steps: None
+    say(f"{title:<28} {time.perf_counter() - start:6.2f} s")
+
+
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
+
+    columns = [SpinnerColumn(), TextColumn("{task.description}")]
+    if total:
+        columns += [BarColumn(), MofNCompleteColumn()]
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total or None)
+        yield lambda steps: bar.advance(task, steps)

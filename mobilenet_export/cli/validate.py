@@ -1,0 +1,74 @@
+"""`mnx validate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mobilenet_export.cli import terminal
+from mobilenet_export.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from mobilenet_export.pipeline import ValidateRequest
+    from mobilenet_export.report import DriftReport
+
+
+def validate_command(
+    targets: Annotated[list[Path], typer.Argument(help="A bundle, or model files.", metavar="BUNDLE|FILE…")],
+    data: Annotated[Path | None, typer.Option(help="Folder, .zip or array of images.", metavar="DIR")] = None,
+    labels: Annotated[Path | None, typer.Option(help="CSV of file,label.", metavar="CSV")] = None,
+    runtime: Annotated[list[str] | None, typer.Option(help="May be repeated; default all.", metavar="NAME")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use N images at most.", metavar="N", min=1)] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Most top-1 points lost.", metavar="POINTS")] = None,
+    min_agreement: Annotated[
+        float | None, typer.Option(help="Least agreement of int8 with the original.", metavar="PERCENT")
+    ] = None,
+    min_sqnr: Annotated[float | None, typer.Option(help="Least SQNR of int8 outputs.", metavar="DB")] = None,
+    arch: Annotated[str | None, typer.Option(help="Variant of files that lie in no bundle.", metavar="ARCH")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Your weights or .onnx that the files were exported from.", metavar="FILE")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Check the files of a bundle against the original in every runtime that reads them.
+
+    Without --data on the shipped procedural images, which have no labels. Exit code 1 where a limit is not met.
+    """
+    from mobilenet_export.pipeline import ValidateRequest, validate  # noqa: PLC0415 (imports numpy and onnx)
+    from mobilenet_export.spec import Limits, find_spec  # noqa: PLC0415
+
+    for option, value in (("--max-drop", max_drop), ("--min-agreement", min_agreement), ("--min-sqnr", min_sqnr)):
+        if value is not None and not value >= 0:
+            raise UsageError(f"{option} {value}: must be 0 or more", f"{option} is a number of its unit")
+    request = ValidateRequest(
+        targets=tuple(targets),
+        spec=find_spec(arch) if arch else None,
+        checkpoint=checkpoint,
+        data=data,
+        labels_csv=labels,
+        limit=limit,
+        runtimes=tuple(runtime or ()),
+        limits=Limits(int8_sqnr_db=min_sqnr, int8_agreement_percent=min_agreement),
+        max_drop_points=max_drop,
+    )
+    report = validate(request, terminal.progress)
+    if as_json:
+        terminal.print_json(report.to_json())
+    else:
+        _print(report, request)
+    if report.failures:
+        raise typer.Exit(ExitCode.CHECK_FAILED)
+
+
+def _print(report: "DriftReport", request: "ValidateRequest") -> None:
+    from mobilenet_export.cli.drift_table import drift_table, summary  # noqa: PLC0415 (imports rich)
+    from mobilenet_export.pipeline import find_target  # noqa: PLC0415
+
+    artifacts = find_target(request).artifacts
+    sizes = {artifact.file: (len(artifact.data), artifact.sha256) for artifact in artifacts}
+    screen = terminal.console()
+    screen.print(drift_table(report, sizes))
+    screen.print(summary(report), markup=False, style="dim")
+    for failure in report.failures:
+        screen.print(f"failed: {failure}", markup=False, style="red")
+    screen.print(f"verdict: {report.verdict}", markup=False, style="bold")

@@ -1,0 +1,86 @@
+"""What was measured, as values: rows, the limits they were held against, and the verdict."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mobilenet_export.artifact import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class DriftRow:
+    """One file in one runtime against the reference; `None` where it needs labels and there are none.
+
+    Attributes:
+        file: Name of the file.
+        format: Name of its format.
+        precision: Of its weights.
+        runtime: That ran it.
+        provider: Execution provider or kernel set of the runtime.
+        top1_percent: Share of labelled images whose best class is the label.
+        top5_percent: Share of labelled images whose label is among the best five.
+        top1_drop_points: The reference's top-1 minus this one's, in percentage points.
+        agreement_percent: Share of images whose best class is the reference's.
+        sqnr_db: Signal-to-quantization-noise ratio of the outputs; infinite where they are equal.
+        cosine: Mean cosine similarity of the outputs.
+        max_abs: Largest difference of any output.
+        kl: Mean Kullback–Leibler divergence of the class probabilities, in nats.
+    """
+
+    file: str
+    format: str
+    precision: Precision
+    runtime: str
+    provider: str
+    top1_percent: float | None
+    top5_percent: float | None
+    top1_drop_points: float | None
+    agreement_percent: float
+    sqnr_db: float
+    cosine: float
+    max_abs: float
+    kl: float
+
+
+@dataclass(frozen=True, slots=True)
+class DriftReport:
+    """Every file in every runtime against one reference.
+
+    Attributes:
+        reference: Runtime that set the truth, such as `torch`.
+        data: Where the images are from.
+        images: Number of images.
+        labelled: How many of them had a label.
+        reference_top1_percent: Of the reference on the labelled images.
+        rows: One per file and runtime.
+        failures: One line per limit that was not met.
+    """
+
+    reference: str
+    data: str
+    images: int
+    labelled: int
+    reference_top1_percent: float | None
+    rows: tuple[DriftRow, ...]
+    failures: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Literal["pass", "fail"]:
+        """Whether every limit was met."""
+        return "fail" if self.failures else "pass"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON-able table; an infinite ratio becomes null."""
+        table = dataclasses.asdict(self)
+        table["rows"] = [_json_row(row) for row in self.rows]
+        return {**table, "failures": list(self.failures), "verdict": self.verdict}
+
+
+def _json_row(row: DriftRow) -> dict[str, Any]:
+    """Round to what is meaningful, so that the same run writes the same bytes."""
+    table = dataclasses.asdict(row)
+    for name, value in table.items():
+        if isinstance(value, float):
+            table[name] = None if math.isinf(value) else float(f"{value:.6g}")
+    return table

@@ -1,0 +1,87 @@
+"""What LiteRT and tflite-runtime have in common: the Interpreter."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import numpy as np
+
+from mobilenet_export.artifact import Artifact
+from mobilenet_export.errors import DamagedInputError
+from mobilenet_export.graph import FloatArray
+
+
+class TfliteSession:
+    """One model in a TFLite interpreter; integer inputs and outputs are quantized and dequantized here."""
+
+    def __init__(self, interpreter: Any, runtime: str, provider: str) -> None:
+        self.runtime = runtime
+        self.provider = provider
+        self._interpreter = interpreter
+        self._input = interpreter.get_input_details()[0]
+        self._output = interpreter.get_output_details()[0]
+
+    def run(self, batch: FloatArray) -> FloatArray:
+        """Run float32 (N, 3, H, W) to float32 (N, classes), one image at a time."""
+        return np.concatenate([self._run_one(image) for image in batch.transpose(0, 2, 3, 1)])
+
+    def _run_one(self, image: FloatArray) -> FloatArray:
+        self._interpreter.set_tensor(self._input["index"], _quantized(image[np.newaxis], self._input))
+        self._interpreter.invoke()
+        return _dequantized(self._interpreter.get_tensor(self._output["index"]), self._output)
+
+
+def open_session(artifact: Artifact, construct: Callable[[], Any], runtime: str, provider: str) -> TfliteSession:
+    """Construct an interpreter and allocate its tensors.
+
+    Raises:
+        DamagedInputError: The engine refuses the file.
+    """
+    with _captured_stderr() as talk:
+        try:
+            interpreter = construct()
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            reason = (talk() or str(error)).strip().splitlines()[0]
+            raise DamagedInputError(
+                f"{artifact.file}: {runtime} refuses it: {reason}", "the file is damaged or not ours; export it again"
+            ) from None
+    return TfliteSession(interpreter, runtime, provider)
+
+
+def _quantized(values: FloatArray, details: Any) -> np.ndarray:
+    kind = np.dtype(details["dtype"])
+    if kind == np.float32:
+        return np.ascontiguousarray(values, np.float32)
+    scale, zero_point = details["quantization"]
+    limits = np.iinfo(kind)
+    return np.clip(np.rint(values / np.float32(scale)) + zero_point, limits.min, limits.max).astype(kind)
+
+
+def _dequantized(values: np.ndarray, details: Any) -> FloatArray:
+    if values.dtype == np.float32:
+        return values
+    scale, zero_point = details["quantization"]
+    return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """Keep what the C++ code writes to file descriptor 2 off the terminal; yields a reader of it."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as sink:
+        original = os.dup(2)
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield lambda: _text(sink)
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+
+
+def _text(sink: IO[bytes]) -> str:
+    sink.seek(0)
+    return sink.read().decode(errors="replace")

@@ -1,0 +1,44 @@
+"""tflite-runtime 2.14, unmaintained since 2023 but on many devices; Python ≤ 3.11 and numpy < 2 only."""
+
+import importlib.util
+from importlib.metadata import version
+
+import numpy as np
+
+from mobilenet_export.artifact import Artifact
+from mobilenet_export.runtimes import Missing
+from mobilenet_export.runtimes._tflite_session import TfliteSession, open_session
+
+
+class TfliteRuntime:
+    """tflite-runtime on the CPU."""
+
+    name = "tflite_runtime"
+    format = "tflite"
+
+    def version(self) -> str:
+        """Installed version."""
+        return version("tflite-runtime")
+
+    def missing(self) -> Missing | None:
+        """Why it cannot be used, or None; with numpy 2 it imports and then crashes in its first session."""
+        if importlib.util.find_spec("tflite_runtime") is None:
+            return Missing("not installed", "pip install tflite-runtime 'numpy<2' (Python ≤ 3.11)")
+        if int(np.__version__.split(".")[0]) >= 2:
+            return Missing(f"crashes with numpy {np.__version__}", "pip install 'numpy<2'")
+        return None
+
+    def open(self, artifact: Artifact) -> TfliteSession:
+        """Load a .tflite file.
+
+        Raises:
+            DamagedInputError: tflite-runtime refuses the file.
+        """
+        from tflite_runtime import interpreter  # noqa: PLC0415
+
+        return open_session(
+            artifact, lambda: interpreter.Interpreter(model_content=artifact.data), self.name, "builtin"
+        )
+
+
+RUNTIME = TfliteRuntime()

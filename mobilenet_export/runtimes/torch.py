@@ -1,0 +1,60 @@
+"""torch in eager mode: the reference that every file is checked against."""
+
+import importlib.util
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mobilenet_export.artifact import Artifact
+from mobilenet_export.errors import UsageError
+from mobilenet_export.graph import FloatArray
+from mobilenet_export.runtimes import Missing
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TorchSession:
+    """An `nn.Module` in eval mode."""
+
+    runtime = "torch"
+    provider = "CPU"
+
+    def __init__(self, module: "torch.nn.Module") -> None:
+        self._module = module
+
+    def run(self, batch: FloatArray) -> FloatArray:
+        """Run float32 (N, 3, H, W) to float32 (N, classes)."""
+        import torch  # noqa: PLC0415
+
+        with torch.inference_mode():
+            return np.asarray(self._module(torch.from_numpy(batch)).numpy())
+
+
+class TorchRuntime:
+    """torch on the CPU; it reads no exported file."""
+
+    name = "torch"
+    format = "none"
+
+    def version(self) -> str:
+        """Installed version."""
+        return version("torch")
+
+    def missing(self) -> Missing | None:
+        """Why it cannot be used, or None."""
+        if importlib.util.find_spec("torch") is None:
+            return Missing("not installed", "pip install torch")
+        return None
+
+    def open(self, artifact: Artifact) -> TorchSession:
+        """Refuse: torch is the reference, not a runtime of exported files.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(f"torch does not read {artifact.file}", "it is the reference that files are checked against")
+
+
+RUNTIME = TorchRuntime()
