@@ -145,7 +145,8 @@ def _simplified(model: onnx.ModelProto, input_name: str, dims: list[int], name: 
     except ImportError:
         raise MissingError("onnxsim is not installed", "pip install onnxsim") from None
     try:
-        simplified, _ = onnxsim.simplify(model, overwrite_input_shapes={input_name: dims})
+        # BatchNorm is folded here, in float64; onnxsim would round twice in float32
+        simplified, _ = onnxsim.simplify(model, overwrite_input_shapes={input_name: dims}, skip_fuse_bn=True)
     except Exception as error:  # onnxsim raises RuntimeError, ValueError and protobuf's own types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DamagedInputError(f"{name}: onnxsim cannot simplify it: {reason}", "export the file again") from None
@@ -300,7 +301,7 @@ def _read_batch_norm(reader: _Reader, node: onnx.NodeProto) -> None:
     scale = gamma / np.sqrt(variance + _attributes(node).get("epsilon", 1e-5))
     shift = beta - mean * scale
     name = reader.layer_name(node)
-    reader.add(node, BatchNorm(name, reader.tensor(node), scale.astype(np.float32), shift.astype(np.float32)))
+    reader.add(node, BatchNorm(name, reader.tensor(node), scale, shift))
 
 
 def _read_clip(reader: _Reader, node: onnx.NodeProto) -> None:

@@ -115,12 +115,12 @@ class Softmax:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchNorm:
-    """Inference-time normalization as one affine map per channel: scale (C,), shift (C,). Gone after folding."""
+    """Inference-time normalization as one affine map per channel, float64 (C,). Gone after folding."""
 
     name: str
     input: str
-    scale: FloatArray
-    shift: FloatArray
+    scale: NDArray[np.float64]
+    shift: NDArray[np.float64]
 
     @property
     def inputs(self) -> tuple[str, ...]:

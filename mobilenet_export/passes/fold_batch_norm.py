@@ -26,9 +26,8 @@ def fold_batch_norm(graph: Graph) -> Graph:
 
 
 def _fold(conv: Conv2d, norm: BatchNorm) -> Conv2d:
-    scale = norm.scale.astype(np.float64)
     return dataclasses.replace(
         conv,
-        weight=(conv.weight * scale[:, None, None, None]).astype(np.float32),
-        bias=(conv.bias * scale + norm.shift).astype(np.float32),
+        weight=(conv.weight * norm.scale[:, None, None, None]).astype(np.float32),
+        bias=(conv.bias * norm.scale + norm.shift).astype(np.float32),
     )
