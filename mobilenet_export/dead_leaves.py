@@ -15,6 +15,7 @@ import hashlib
 import math
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -24,12 +25,49 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mobilenet_export.errors import UsageError
-from mobilenet_export.images import MANIFEST, MANIFEST_SCHEMA, SHORTEST_SIDE_PX
+from mobilenet_export.images import MANIFEST, MANIFEST_SCHEMA, SHORTEST_SIDE_PX, Role
 
 SIZE_PX = 256
 FEWEST_LEAVES, MOST_LEAVES = 60, 240
 JPEG_QUALITY = 90
-CALIBRATE_IMAGES, CHECK_IMAGES = 64, 32
+CALIBRATE_SEEDS = range(64)
+CHECK_SEEDS = (
+    89,
+    104,
+    132,
+    145,
+    168,
+    211,
+    277,
+    306,
+    312,
+    327,
+    333,
+    370,
+    421,
+    456,
+    461,
+    525,
+    535,
+    615,
+    683,
+    700,
+    711,
+    821,
+    853,
+    876,
+    899,
+    950,
+    991,
+    1037,
+    1106,
+    1279,
+    1331,
+    1412,
+)
+"""Of the seeds 64 to 1499, those with the largest margin between the best and the second class, the smaller of
+fp32 V1's and V2's. On other leaves the networks are unsure: half the margins are below 1, and the best class
+flips with any change, which would say nothing about it."""
 MANIFEST_HEAD = f"""\
 # Written by `python -m mobilenet_export.dead_leaves`; see calibration/README.md.
 schema = "{MANIFEST_SCHEMA}"
@@ -305,40 +343,30 @@ def encode(image: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def write_set(
-    folder: Path,
-    calibrate: int = CALIBRATE_IMAGES,
-    check: int = CHECK_IMAGES,
-    first_seed: int = 0,
-    size_px: int = SIZE_PX,
-) -> None:
-    """Write images of consecutive seeds and the manifest that gives each its role, seed and hash.
+def write_set(folder: Path, seeds: Mapping[Role, Sequence[int]], size_px: int = SIZE_PX) -> None:
+    """Write one image per seed, and the manifest that gives each its role, seed and hash.
 
     The folder appears whole or not at all.
 
     Raises:
-        UsageError: The folder exists already, the size is under 32 px, a number is negative, or both are 0.
+        UsageError: The folder exists already, the size is under 32 px, a seed is negative, or there are none.
     """
     if folder.exists():
         raise UsageError(f"exists already: {folder}", "name a folder that does not exist, or remove this one")
-    if min(calibrate, check) < 0 or calibrate + check == 0:
-        raise UsageError(f"cannot draw {calibrate} + {check} images", "ask for at least one")
+    roles = [(role, seed) for role, chosen in seeds.items() for seed in chosen]
+    if not roles:
+        raise UsageError("cannot draw 0 images", "ask for at least one")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".leaves-") as name:
         unfinished = Path(name) / folder.name
         unfinished.mkdir()
-        entries = [
-            _write_image(
-                unfinished, "calibrate" if index < calibrate else "check", first_seed + index, size_px
-            )
-            for index in range(calibrate + check)
-        ]
+        entries = [_write_image(unfinished, role, seed, size_px) for role, seed in roles]
         text = MANIFEST_HEAD + "".join(entries)
         (unfinished / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
         unfinished.rename(folder)
 
 
-def _write_image(folder: Path, role: str, seed: int, size_px: int) -> str:
+def _write_image(folder: Path, role: Role, seed: int, size_px: int) -> str:
     """Write one image and return its manifest entry."""
     file, data = f"leaves_{seed:04}.jpg", encode(draw(seed, size_px))
     (folder / file).write_bytes(data)
@@ -351,7 +379,7 @@ def main(arguments: list[str]) -> int:
     try:
         if len(arguments) != 1:
             raise UsageError("one folder is needed", "python -m mobilenet_export.dead_leaves OUT")
-        write_set(Path(arguments[0]))
+        write_set(Path(arguments[0]), {"calibrate": CALIBRATE_SEEDS, "check": CHECK_SEEDS})
     except UsageError as error:
         sys.stderr.write(f"error: {error.message}\nhint: {error.hint}\n")
         return int(error.exit_code)

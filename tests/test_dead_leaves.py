@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mobilenet_export.dead_leaves import draw, encode, main, write_set
+from mobilenet_export.dead_leaves import CALIBRATE_SEEDS, CHECK_SEEDS, draw, encode, main, write_set
 from mobilenet_export.errors import UsageError
 from mobilenet_export.images import ImageSet, default_set
 from mobilenet_export.shipped import shipped_path
@@ -72,7 +72,7 @@ def test_jpeg_is_near_the_drawing() -> None:
     assert np.abs(decoded.astype(int) - image).mean() < 5
 
 
-@pytest.mark.parametrize("seed", [0, 63, 95])
+@pytest.mark.parametrize("seed", [0, 63, CHECK_SEEDS[-1]])
 def test_committed_images_are_what_the_generator_draws(seed: int) -> None:
     committed = (DEFAULT / f"leaves_{seed:04}.jpg").read_bytes()
     again = encode(draw(seed))
@@ -90,13 +90,13 @@ def test_shipped_set_has_its_roles_and_is_small() -> None:
 
 def test_shipped_manifest_gives_the_seeds() -> None:
     table = tomllib.loads((DEFAULT / "manifest.toml").read_text(encoding="utf-8"))
-    assert [entry["seed"] for entry in table["images"]] == list(range(96))
+    assert [entry["seed"] for entry in table["images"]] == [*CALIBRATE_SEEDS, *CHECK_SEEDS]
     assert len({entry["sha256"] for entry in table["images"]}) == 96
 
 
 def test_writes_a_set_that_opens_with_its_roles(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "set"
-    write_set(folder, calibrate=2, check=1, first_seed=5, size_px=64)
+    write_set(folder, {"calibrate": [5, 6], "check": [7]}, size_px=64)
     image_set = ImageSet.open(folder)
     assert image_set.roles == {
         "leaves_0005.jpg": "calibrate",
@@ -108,25 +108,25 @@ def test_writes_a_set_that_opens_with_its_roles(tmp_path: Path) -> None:
 
 def test_writes_the_same_bytes_twice(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_set(tmp_path / name, calibrate=1, check=1, size_px=64)
+        write_set(tmp_path / name, {"calibrate": [0], "check": [1]}, size_px=64)
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("a", "b"))
     assert first == second
 
 
 def test_never_writes_over_a_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exists already"):
-        write_set(tmp_path, calibrate=1, check=1)
+        write_set(tmp_path, {"check": [0]})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_refuses_to_write_no_images(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot draw 0"):
-        write_set(tmp_path / "set", calibrate=0, check=0)
+        write_set(tmp_path / "set", {"check": []})
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        write_set(tmp_path / "set", calibrate=1, check=1, size_px=8)
+        write_set(tmp_path / "set", {"check": [0]}, size_px=8)
     assert list(tmp_path.iterdir()) == []
 
 
