@@ -51,9 +51,13 @@ class Bundle:
         try:
             data = path.read_bytes()
         except OSError:
-            raise DamagedInputError(f"{path}: listed in {DOCUMENT} but not there", "export the bundle again") from None
+            raise DamagedInputError(
+                f"{path}: listed in {DOCUMENT} but not there", "export the bundle again"
+            ) from None
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise DamagedInputError(f"{path}: changed since it was exported: its sha256 differs", "export it again")
+            raise DamagedInputError(
+                f"{path}: changed since it was exported: its sha256 differs", "export it again"
+            )
         return Artifact(name, entry["format"], entry["precision"], data, entry["io"])
 
     def labels(self) -> tuple[str, ...]:
@@ -74,11 +78,18 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         schema = document["schema"]
-        names = [(entry["path"], entry["format"], entry["precision"], entry["sha256"]) for entry in document["files"]]
+        names = [
+            (entry["path"], entry["format"], entry["precision"], entry["sha256"])
+            for entry in document["files"]
+        ]
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedInputError(f"{path}: not a bundle's document: {error!r}", "export the bundle again") from None
+        raise DamagedInputError(
+            f"{path}: not a bundle's document: {error!r}", "export the bundle again"
+        ) from None
     if schema != SCHEMA:
-        raise DamagedInputError(f"{path}: schema {schema}; this version reads {SCHEMA}", "update mobilenet-export")
+        raise DamagedInputError(
+            f"{path}: schema {schema}; this version reads {SCHEMA}", "update mobilenet-export"
+        )
     if any(Path(name).name != name for name, *_ in names):
         raise DamagedInputError(f"{path}: a file lies outside the bundle", "export the bundle again")
     return Bundle(folder, document)
@@ -147,7 +158,9 @@ def _umask() -> int:
 
 def _unwritable(folder: Path, error: OSError) -> MissingError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return MissingError(f"the disk ran full while {folder} was written", "free some space; nothing was left behind")
+        return MissingError(
+            f"the disk ran full while {folder} was written", "free some space; nothing was left behind"
+        )
     return MissingError(f"cannot write {folder}: {error.strerror}", "give an --out that you may write to")
 
 

@@ -58,7 +58,7 @@ def capture_module(module: "torch.nn.Module", name: str, input_shape: tuple[int,
         torch.onnx.export(
             module,
             (torch.zeros(1, *input_shape),),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # any file-like object, whatever the annotation says
             dynamo=False,
             opset_version=_OPSET,
             input_names=["input"],
@@ -89,7 +89,9 @@ def capture_onnx(path: Path, resolution_px: int | None) -> Graph:
         raise
     except Exception as error:  # onnx and protobuf raise a dozen unrelated types here
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DamagedInputError(f"{path}: not a valid ONNX model: {reason}", "export the file again") from None
+        raise DamagedInputError(
+            f"{path}: not a valid ONNX model: {reason}", "export the file again"
+        ) from None
     return _read_graph(model, path.stem, resolution_px)
 
 
@@ -112,7 +114,13 @@ def _input_dims(value: onnx.ValueInfoProto, name: str, resolution_px: int | None
     dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
     if len(dims) != 4 or 3 not in (dims[1], dims[3]):
         raise DamagedInputError(
-            f"{name}: input shape {dims or '?'} is not (N, 3, H, W) or (N, H, W, 3)", "export with an RGB image as input"
+            f"{name}: input shape {dims or '?'} is not (N, 3, H, W) or (N, H, W, 3)",
+            "export with an RGB image as input",
+        )
+    if dims[0] > 1:
+        raise DamagedInputError(
+            f"{name}: the file is fixed at batches of {dims[0]} images",
+            "export it with a batch of 1, or an open one",
         )
     spatial = (2, 3) if dims[1] == 3 else (1, 2)
     for axis in spatial:
@@ -135,7 +143,8 @@ def _refuse_foreign(model: onnx.ModelProto, name: str) -> None:
 
 def _unsupported(name: str, operators: list[str]) -> DamagedInputError:
     return DamagedInputError(
-        f"{name}: operators that are not supported: {', '.join(operators)}", "supported: " + ", ".join(sorted(_READERS))
+        f"{name}: operators that are not supported: {', '.join(operators)}",
+        "supported: " + ", ".join(sorted(_READERS)),
     )
 
 
@@ -149,7 +158,9 @@ def _simplified(model: onnx.ModelProto, input_name: str, dims: list[int], name: 
         simplified, _ = onnxsim.simplify(model, overwrite_input_shapes={input_name: dims}, skip_fuse_bn=True)
     except Exception as error:  # onnxsim raises RuntimeError, ValueError and protobuf's own types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DamagedInputError(f"{name}: onnxsim cannot simplify it: {reason}", "export the file again") from None
+        raise DamagedInputError(
+            f"{name}: onnxsim cannot simplify it: {reason}", "export the file again"
+        ) from None
     assert isinstance(simplified, onnx.ModelProto)
     return simplified
 
@@ -180,17 +191,21 @@ class _Reader:
         self.alias[self.input] = "input"
         for node in graph.node:
             _READERS[node.op_type](self, node)
-        channel_first = self.dims[1] == 3
-        _, *shape = self.dims if channel_first else [self.dims[i] for i in (0, 3, 1, 2)]
-        return self._finish((shape[0], shape[1], shape[2]))
+        return self._finish()
 
-    def _finish(self, shape: tuple[int, int, int]) -> Graph:
+    def graph(self) -> Graph:
+        """The layers read so far."""
+        height, width = self.dims[2:] if self.dims[1] == 3 else self.dims[1:3]
+        return Graph(self.name, "input", (3, height, width), tuple(self.nodes))
+
+    def _finish(self) -> Graph:
         last = self.alias.get(self.model.graph.output[0].name)
         if not self.nodes or last != self.nodes[-1].name or last not in self.vectors:
             raise DamagedInputError(
-                f"{self.name}: the output is not a vector of class scores", "export a classifier: … → pool → linear"
+                f"{self.name}: the output is not a vector of class scores",
+                "export a classifier: … → pool → linear",
             )
-        return Graph(self.name, "input", shape, tuple(self.nodes))
+        return self.graph()
 
     def tensor(self, node: onnx.NodeProto, position: int = 0) -> str:
         """Name in our graph of a tensor that a node reads."""
@@ -206,6 +221,15 @@ class _Reader:
         if node.input[position] not in self.constants:
             raise self.refuse(node, f"input {position} is computed, not constant")
         return self.constants[node.input[position]]
+
+    def bias(self, node: onnx.NodeProto, outputs: int) -> np.ndarray:
+        """The float32 (O,) at position 2 of a layer with weights; zeros where the node leaves it out."""
+        if self.constant(node, 2) is None:
+            return np.zeros(outputs, np.float32)
+        value = self.weight(node, 2)
+        if value.size not in (1, outputs):
+            raise self.refuse(node, f"a bias of shape {value.shape} for {outputs} outputs")
+        return np.array(np.broadcast_to(value.reshape(-1), (outputs,)))
 
     def weight(self, node: onnx.NodeProto, position: int) -> np.ndarray:
         """A float32 constant that a node needs."""
@@ -271,13 +295,13 @@ def _constant_value(node: onnx.NodeProto) -> np.ndarray:
 
 def _read_conv(reader: _Reader, node: onnx.NodeProto) -> None:
     attributes = _attributes(node)
-    weight, bias = reader.weight(node, 1), reader.constant(node, 2)
+    weight = reader.weight(node, 1)
     outputs, groups = weight.shape[0], int(attributes.get("group", 1))
     if weight.ndim != 4 or set(attributes.get("dilations", [1])) != {1}:
         raise reader.refuse(node, "only 2-D convolutions without dilation are supported")
     if groups not in (1, outputs) or (groups > 1 and weight.shape[1] != 1):
         raise reader.refuse(node, f"{groups} groups; dense and depthwise convolutions are supported")
-    bias = np.zeros(outputs, np.float32) if bias is None else bias
+    bias = reader.bias(node, outputs)
     source, name = reader.tensor(node), reader.layer_name(node)
     if source in reader.vectors:  # a 1×1 convolution of the pooled map is a linear layer
         if weight.shape[2:] != (1, 1) or groups != 1:
@@ -298,7 +322,10 @@ def _conv_pads(reader: _Reader, node: onnx.NodeProto, attributes: Mapping[str, A
 
 def _read_batch_norm(reader: _Reader, node: onnx.NodeProto) -> None:
     gamma, beta, mean, variance = (reader.weight(node, i).astype(np.float64) for i in range(1, 5))
-    scale = gamma / np.sqrt(variance + _attributes(node).get("epsilon", 1e-5))
+    variance += _attributes(node).get("epsilon", 1e-5)
+    if variance.min() <= 0:
+        raise reader.refuse(node, "a variance below 0")
+    scale = gamma / np.sqrt(variance)
     shift = beta - mean * scale
     name = reader.layer_name(node)
     reader.add(node, BatchNorm(name, reader.tensor(node), scale, shift))
@@ -324,6 +351,9 @@ def _read_add(reader: _Reader, node: onnx.NodeProto) -> None:
         _read_bias(reader, node, constants[0])
         return
     a, b = reader.tensor(node, 0), reader.tensor(node, 1)
+    shapes = reader.graph().shapes
+    if shapes[a] != shapes[b]:
+        raise reader.refuse(node, f"adds tensors of shapes {shapes[a]} and {shapes[b]}")
     reader.add(node, Add(reader.layer_name(node, "add"), (a, b)))
 
 
@@ -351,14 +381,12 @@ def _read_reduce_mean(reader: _Reader, node: onnx.NodeProto) -> None:
 def _read_average_pool(reader: _Reader, node: onnx.NodeProto) -> None:
     """A pool whose window is the whole map is a global one."""
     attributes, source = _attributes(node), reader.tensor(node)
-    channels = Graph("", "input", _chw(reader.dims), tuple(reader.nodes)).shapes[source]
+    channels = reader.graph().shapes[source]
     if list(channels[1:]) != list(attributes["kernel_shape"]) or any(attributes.get("pads", [])):
-        raise reader.refuse(node, f"window {attributes['kernel_shape']} on a {channels[1:]} map is not global")
+        raise reader.refuse(
+            node, f"window {attributes['kernel_shape']} on a {channels[1:]} map is not global"
+        )
     _read_pool(reader, node)
-
-
-def _chw(dims: list[int]) -> tuple[int, int, int]:
-    return (3, dims[2], dims[3]) if dims[1] == 3 else (3, dims[1], dims[2])
 
 
 def _read_gemm(reader: _Reader, node: onnx.NodeProto) -> None:
@@ -369,8 +397,7 @@ def _read_gemm(reader: _Reader, node: onnx.NodeProto) -> None:
     if attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0:
         raise reader.refuse(node, "alpha and beta other than 1")
     weight = weight if attributes.get("transB") else weight.T
-    bias = reader.constant(node, 2) if node.op_type == "Gemm" else None
-    bias = np.zeros(weight.shape[0], np.float32) if bias is None else bias.reshape(-1)
+    bias = reader.bias(node, len(weight))
     layer = FullyConnected(reader.layer_name(node), source, np.ascontiguousarray(weight), bias)
     reader.add(node, layer, vector=True)
 
@@ -390,7 +417,9 @@ def _read_pad(reader: _Reader, node: onnx.NodeProto) -> None:
     _, channel, top, left, _, channel_end, bottom, right = (int(pad) for pad in pads)
     if channel or channel_end or min(top, left, bottom, right) < 0:
         raise reader.refuse(node, "pads other than the spatial axes")
-    reader.add(node, ZeroPad(reader.layer_name(node, "pad"), reader.tensor(node), Pads(top, left, bottom, right)))
+    reader.add(
+        node, ZeroPad(reader.layer_name(node, "pad"), reader.tensor(node), Pads(top, left, bottom, right))
+    )
 
 
 def _read_flatten(reader: _Reader, node: onnx.NodeProto) -> None:
@@ -402,7 +431,11 @@ def _read_flatten(reader: _Reader, node: onnx.NodeProto) -> None:
 
 def _read_transpose(reader: _Reader, node: onnx.NodeProto) -> None:
     """Channel-last input: the first node may bring it to channel-first, as our graphs have it."""
-    if reader.tensor(node) != "input" or list(_attributes(node)["perm"]) != [0, 3, 1, 2] or reader.dims[3] != 3:
+    if (
+        reader.tensor(node) != "input"
+        or list(_attributes(node)["perm"]) != [0, 3, 1, 2]
+        or reader.dims[3] != 3
+    ):
         raise reader.refuse(node, "only the input may be transposed, from (N, H, W, 3)")
     reader.alias[node.output[0]] = "input"
 

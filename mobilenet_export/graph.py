@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 Shape = tuple[int, ...]
 
+UNCLAMPED = "/unclamped"
+"""Ends the name of a layer's output before its activation, where that is watched too."""
+
 
 class Activation(Enum):
     """A clamp fused into the layer before it."""

@@ -43,9 +43,7 @@ def run(graph: Graph, batch: FloatArray) -> FloatArray:
     Returns:
         The output, float32 (N, K).
     """
-    result = batch
-    for _, result in walk(graph, batch):
-        pass
+    *_, (_, result) = walk(graph, batch)
     return result
 
 
@@ -64,12 +62,10 @@ def walk(graph: Graph, batch: FloatArray) -> Iterator[tuple[str, FloatArray]]:
 
 def run_quantized(quantized: QuantizedGraph, batch: FloatArray) -> FloatArray:
     """Run an int8 graph on float input; the output is dequantized, float32 (N, K)."""
-    graph, result = quantized.graph, np.empty(0, np.uint8)
-    for _, result in walk_quantized(quantized, batch):
-        pass
-    logits = dequantize(result, quantized.tensors[graph.logits])
-    last = graph.nodes[-1]
-    return softmax(logits) if isinstance(last, Softmax) else logits
+    graph = quantized.graph
+    *_, (_, integers) = walk_quantized(quantized, batch)
+    logits = dequantize(integers, quantized.tensors[graph.logits])
+    return softmax(logits) if graph.logits != graph.output else logits
 
 
 def walk_quantized(quantized: QuantizedGraph, batch: FloatArray) -> Iterator[tuple[str, IntegerArray]]:
@@ -122,7 +118,7 @@ def float_layer(node: Node, inputs: list[FloatArray]) -> FloatArray:
         case Add(activation=activation):
             return clamp(inputs[0] + inputs[1], activation)
         case GlobalAveragePool():
-            return inputs[0].mean(axis=(1, 2), dtype=np.float32)
+            return np.asarray(inputs[0].mean(axis=(1, 2), dtype=np.float32))
         case Softmax():
             return softmax(inputs[0])
         case _:

@@ -34,12 +34,10 @@ from mobilenet_export.checks.drift import Evidence, Subject, find_failures, meas
 from mobilenet_export.checks.metrics import sqnr_db
 from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.formats import Format, artifact_name, format_of, io_types
-from mobilenet_export.formats.onnx import UNCLAMPED
 from mobilenet_export.graph import FloatArray, Graph, Softmax
 from mobilenet_export.images import Choice, ImageSet
 from mobilenet_export.passes.round_to_half import round_to_half
 from mobilenet_export.plugins import load_plugin
-from mobilenet_export.quantize.bias_correction import channel_means
 from mobilenet_export.quantize.post_training import CalibrationData, pixel_range, post_training
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe
@@ -201,7 +199,9 @@ def class_names(spec: ModelSpec, labels: Path | None) -> tuple[str, ...]:
     try:
         names = tuple(path.read_text(encoding="utf-8").splitlines())
     except UnicodeDecodeError:
-        raise DamagedInputError(f"{path}: not UTF-8 text", "give a text file with one class name a line") from None
+        raise DamagedInputError(
+            f"{path}: not UTF-8 text", "give a text file with one class name a line"
+        ) from None
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "give a text file with one class name a line") from None
     if len(names) != spec.classes:
@@ -266,7 +266,9 @@ def adopt(spec: ModelSpec, graph: Graph) -> ModelSpec:
     """
     _, height, width = graph.input_shape
     if height != width:
-        raise UsageError(f"{graph.name}: images of {height}×{width} px; square ones are supported", "export it square")
+        raise UsageError(
+            f"{graph.name}: images of {height}×{width} px; square ones are supported", "export it square"
+        )
     check_resolution(spec, height)
     (classes,) = graph.shapes[graph.output]
     crop = spec.preprocess
@@ -277,7 +279,9 @@ def adopt(spec: ModelSpec, graph: Graph) -> ModelSpec:
         classes=classes,
         labels=spec.labels if classes == spec.classes else None,
         softmax=isinstance(graph.nodes[-1], Softmax),
-        preprocess=dataclasses.replace(crop, resize_px=round(height * crop.resize_px / crop.crop_px), crop_px=height),
+        preprocess=dataclasses.replace(
+            crop, resize_px=round(height * crop.resize_px / crop.crop_px), crop_px=height
+        ),
     )
 
 
@@ -307,7 +311,9 @@ def quantize(
         activations=watch(source.graph, stream()),
         input_range=pixel_range(preprocess.mean, preprocess.std),
         correction_images=corrected,
-        correction_means=channel_means(source.graph, watch(source.graph, iter([corrected])), UNCLAMPED),
+        clipped_activations=lambda quantized: watch(
+            source.graph, [corrected], {name: scale.bounds for name, scale in quantized.tensors.items()}
+        ),
         judge=_judge(source.graph, judged),
         judge_images=held_out,
     )
@@ -334,7 +340,9 @@ def write_artifacts(
     request: ExportRequest, graph: Graph, quantized: QuantizedGraph | None
 ) -> tuple[Artifact, ...]:
     """Spell one graph, and one set of integers, in every format."""
-    floats = {"fp32": graph, "fp16": round_to_half(graph)} if "fp16" in request.precisions else {"fp32": graph}
+    floats = (
+        {"fp32": graph, "fp16": round_to_half(graph)} if "fp16" in request.precisions else {"fp32": graph}
+    )
     artifacts = []
     for name, form, precision, types in request.files():
         if precision == "int8":
@@ -426,14 +434,18 @@ def write_self_check(folder: Path, contents: Contents) -> list[dict[str, str]]:
         listing.append({"image": path.name, "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()})
     batch = _values(check, contents.source.spec)
     expected = {artifact.file: _expected(artifact, batch, contents.labels) for artifact in contents.artifacts}
-    (folder / "expected.json").write_text(json.dumps(expected, separators=(",", ":")) + "\n", encoding="utf-8")
+    (folder / "expected.json").write_text(
+        json.dumps(expected, separators=(",", ":")) + "\n", encoding="utf-8"
+    )
     return listing
 
 
 def _expected(artifact: Artifact, batch: FloatArray, labels: Sequence[str]) -> list[dict[str, Any]]:
     (engine, *_) = [engine for engine in available_runtimes() if engine.format == artifact.format]
     outputs = engine.open(artifact).run(batch)
-    return [{"top5": _top5(scores, labels), "output": [float(f"{x:.8g}") for x in scores]} for scores in outputs]
+    return [
+        {"top5": _top5(scores, labels), "output": [float(f"{x:.8g}") for x in scores]} for scores in outputs
+    ]
 
 
 def _top5(scores: FloatArray, labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -458,8 +470,12 @@ def describe(contents: Contents, self_check: list[dict[str, str]]) -> dict[str, 
         "files": [describe_file(artifact, contents) for artifact in contents.artifacts],
         "calibration": calibration if quantized else None,
         "recipe": dataclasses.asdict(request.recipe) if quantized else None,
-        "decisions": [_rounded(dataclasses.asdict(decision)) for decision in quantized.decisions] if quantized else [],
-        "versions": {name: version(name) for name in ("torch", "onnx", "onnxruntime", "onnxsim", "ai-edge-litert")},
+        "decisions": [_rounded(dataclasses.asdict(decision)) for decision in quantized.decisions]
+        if quantized
+        else [],
+        "versions": {
+            name: version(name) for name in ("torch", "onnx", "onnxruntime", "onnxsim", "ai-edge-litert")
+        },
         "drift": contents.drift.to_json(),
         "self_check": self_check,
     }
@@ -529,7 +545,7 @@ class ValidateRequest:
     labels_csv: Path | None = None
     limit: int | None = None
     runtimes: tuple[str, ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     max_drop_points: float | None = None
 
 
@@ -553,7 +569,9 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
     engines = [runtime(name) for name in request.runtimes] or list(available_runtimes())
     subjects = load_subjects(target.artifacts, engines)
     if not subjects:
-        raise UsageError("none of the runtimes reads any of the files", "leave --runtime out to use all that do")
+        raise UsageError(
+            "none of the runtimes reads any of the files", "leave --runtime out to use all that do"
+        )
     check, labels = find_images(request, target)
     stages = Stages(progress)
     with stages("load torch and the network"):
@@ -587,12 +605,17 @@ def _target_in(bundle: Bundle, files: Sequence[Path]) -> Target:
     try:
         spec = spec_from_table(dict(bundle.document["model"]))
     except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise DamagedInputError(f"{bundle.folder}: its model cannot be read: {error}", "export it again") from None
+        raise DamagedInputError(
+            f"{bundle.folder}: its model cannot be read: {error}", "export it again"
+        ) from None
     artifacts = bundle.artifacts()
     known = {artifact.file for artifact in artifacts}
     for path in files:
         if path.parent != bundle.folder or path.name not in known:
-            raise UsageError(f"{path} is not a file of the bundle {bundle.folder}", "its files: " + ", ".join(sorted(known)))
+            raise UsageError(
+                f"{path} is not a file of the bundle {bundle.folder}",
+                "its files: " + ", ".join(sorted(known)),
+            )
     wanted = {path.name for path in files} or known
     chosen = tuple(artifact for artifact in artifacts if artifact.file in wanted)
     return Target(chosen, spec, bundle.labels(), bundle.document["source"])
@@ -634,7 +657,8 @@ def reopen_reference(request: ValidateRequest, target: Target) -> Reference:
     own = kind in ("checkpoint", "onnx")
     if own and request.checkpoint is None:
         raise UsageError(
-            f"the files were exported from {provenance['origin']}, which is the reference", "give it with --checkpoint"
+            f"the files were exported from {provenance['origin']}, which is the reference",
+            "give it with --checkpoint",
         )
     recipe = QuantRecipe("", "")
     again = ExportRequest(
@@ -658,5 +682,9 @@ def reopen_reference(request: ValidateRequest, target: Target) -> Reference:
 
 def merge_limits(limits: Limits, replacing: Limits) -> Limits:
     """Return the variant's limits with those replaced that are given."""
-    given = {name: value for name, value in dataclasses.asdict(replacing).items() if value is not None and name != "run"}
+    given = {
+        name: value
+        for name, value in dataclasses.asdict(replacing).items()
+        if value is not None and name != "run"
+    }
     return dataclasses.replace(limits, **given)

@@ -18,4 +18,6 @@ def shipped_path(*parts: str) -> Path:
         if path.exists():
             return path
     wanted = "/".join(parts)
-    raise MissingError(f"shipped file not found: {wanted}", "reinstall mobilenet-export; its data is incomplete")
+    raise MissingError(
+        f"shipped file not found: {wanted}", "reinstall mobilenet-export; its data is incomplete"
+    )

@@ -42,7 +42,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    _version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+    _version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     """MobileNetV1/V2 from PyTorch to ONNX and TFLite, int8 included, with the drift measured."""
 
@@ -59,7 +61,9 @@ def run(arguments: list[str] | None = None) -> int:
     except MnxError as error:
         return _fail(error.message, error.hint, error.exit_code, error)
     except TyperException as error:
-        return _fail(error.format_message(), "`mnx --help` and `mnx COMMAND --help` list the options", 2, error)
+        return _fail(
+            error.format_message(), "`mnx --help` and `mnx COMMAND --help` list the options", 2, error
+        )
     except Exception as error:  # a bug of ours, whatever it is
         message = f"internal error: {type(error).__name__}: {error}"
         return _fail(message, "set MNX_TRACEBACK=1 and report what it prints", ExitCode.INTERNAL, error)

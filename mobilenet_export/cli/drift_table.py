@@ -17,7 +17,14 @@ def drift_table(report: DriftReport, sizes: Mapping[str, tuple[int, str]]) -> Ta
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("file", overflow="fold")
-    for name in ("bytes", "sha256", "runtime", "agree", "SQNR", *(("top-1", "drop") if report.labelled else ())):
+    for name in (
+        "bytes",
+        "sha256",
+        "runtime",
+        "agree",
+        "SQNR",
+        *(("top-1", "drop") if report.labelled else ()),
+    ):
         table.add_column(name, justify="left" if name in ("sha256", "runtime") else "right", no_wrap=True)
     shown: set[str] = set()
     for row in report.rows:

@@ -22,14 +22,22 @@ def export_command(
         str | None, typer.Option(help="v1, v2, a variant of `mnx models`, or a path.toml.", metavar="ARCH")
     ] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier, 0.25 to 1.4.")] = None,
-    resolution: Annotated[int | None, typer.Option(help="Input size, 96 to 320 in steps of 32.", metavar="PX")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Input size, 96 to 320 in steps of 32.", metavar="PX")
+    ] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Your weights: .safetensors, .pth.", metavar="FILE")] = None,
-    weights: Annotated[str | None, typer.Option(help="Embedded weights, or none for random.", metavar="NAME")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Your weights: .safetensors, .pth.", metavar="FILE")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Embedded weights, or none for random.", metavar="NAME")
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Also write int8 files.")] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Also write files with fp16 weights.")] = False,
     formats: Annotated[str, typer.Option(help="Comma-separated.", metavar="LIST")] = "onnx,tflite",
-    io: Annotated[str, typer.Option(help="Input and output of int8 TFLite: float32, int8, uint8.")] = "float32",
+    io: Annotated[
+        str, typer.Option(help="Input and output of int8 TFLite: float32, int8, uint8.")
+    ] = "float32",
     calibration: Annotated[
         Path | None, typer.Option(help="Folder, .zip, .npy or .npz of images.", metavar="PATH")
     ] = None,
@@ -116,7 +124,9 @@ def _onnx_spec(own: Path, arch: str | None, mean: str | None, std: str | None) -
     preprocess = _preprocess(base.preprocess, mean, std)
     limits = Limits(base.limits.fp32_sqnr_db, base.limits.fp16_sqnr_db)
     summary = f"read from {own.name}"
-    base = dataclasses.replace(base, architecture="onnx", summary=summary, alias=None, weights=None, limits=limits)
+    base = dataclasses.replace(
+        base, architecture="onnx", summary=summary, alias=None, weights=None, limits=limits
+    )
     return dataclasses.replace(base, name=own.stem, preprocess=preprocess, parameters=None, macs=None)
 
 
@@ -168,7 +178,9 @@ def _show_plan(request: "ExportRequest", *, as_json: bool) -> None:
     if as_json:
         terminal.print_json({"bundle": str(request.out), "source": str(source), "files": files})
         return
-    terminal.console().print(f"would export {request.spec.name} from {source} to {request.out}/", markup=False)
+    terminal.console().print(
+        f"would export {request.spec.name} from {source} to {request.out}/", markup=False
+    )
     for name in files:
         terminal.console().print(f"  {name}", markup=False)
 

@@ -17,16 +17,21 @@ def validate_command(
     targets: Annotated[list[Path], typer.Argument(help="A bundle, or model files.", metavar="BUNDLE|FILE…")],
     data: Annotated[Path | None, typer.Option(help="Folder, .zip or array of images.", metavar="DIR")] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV of file,label.", metavar="CSV")] = None,
-    runtime: Annotated[list[str] | None, typer.Option(help="May be repeated; default all.", metavar="NAME")] = None,
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="May be repeated; default all.", metavar="NAME")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Use N images at most.", metavar="N", min=1)] = None,
     max_drop: Annotated[float | None, typer.Option(help="Most top-1 points lost.", metavar="POINTS")] = None,
     min_agreement: Annotated[
         float | None, typer.Option(help="Least agreement of int8 with the original.", metavar="PERCENT")
     ] = None,
     min_sqnr: Annotated[float | None, typer.Option(help="Least SQNR of int8 outputs.", metavar="DB")] = None,
-    arch: Annotated[str | None, typer.Option(help="Variant of files that lie in no bundle.", metavar="ARCH")] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Variant of files that lie in no bundle.", metavar="ARCH")
+    ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Your weights or .onnx that the files were exported from.", metavar="FILE")
+        Path | None,
+        typer.Option(help="Your weights or .onnx that the files were exported from.", metavar="FILE"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
@@ -37,7 +42,11 @@ def validate_command(
     from mobilenet_export.pipeline import ValidateRequest, validate  # noqa: PLC0415 (imports numpy and onnx)
     from mobilenet_export.spec import Limits, find_spec  # noqa: PLC0415
 
-    for option, value in (("--max-drop", max_drop), ("--min-agreement", min_agreement), ("--min-sqnr", min_sqnr)):
+    for option, value in (
+        ("--max-drop", max_drop),
+        ("--min-agreement", min_agreement),
+        ("--min-sqnr", min_sqnr),
+    ):
         if value is not None and not value >= 0:
             raise UsageError(f"{option} {value}: must be 0 or more", f"{option} is a number of its unit")
     request = ValidateRequest(

@@ -8,16 +8,18 @@ float16 and cast back when the file is loaded; arithmetic stays float32.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from mobilenet_export.artifact import InputOutput, Precision
 from mobilenet_export.formats import Format
 from mobilenet_export.graph import (
+    UNCLAMPED,
     Activation,
     Add,
     Conv2d,
@@ -33,8 +35,6 @@ from mobilenet_export.quantized import QuantizedGraph, TensorScale
 OPSET = 13
 """The lowest with per-axis QuantizeLinear; runtimes of 2021 and later load it."""
 IR_VERSION = 7
-UNCLAMPED = "/unclamped"
-"""Ends the name of a layer's output before its activation."""
 
 
 @dataclass
@@ -50,11 +50,13 @@ class _Writer:
     initializers: list[TensorProto] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
 
-    def node(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{output}/{operator}", **attributes))
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(
+            helper.make_node(operator, inputs, [output], name=f"{output}/{operator}", **attributes)
+        )
         return output
 
-    def constant(self, name: str, value: np.ndarray) -> str:
+    def constant(self, name: str, value: NDArray[Any] | np.generic) -> str:
         if name not in self.known:
             self.known.add(name)
             self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
@@ -97,14 +99,15 @@ class _Writer:
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(proto, opset_imports=opset, producer_name="mobilenet-export")
         model.ir_version = IR_VERSION
-        return model.SerializeToString(deterministic=True)
+        data: bytes = model.SerializeToString(deterministic=True)
+        return data
 
 
 def _float_value(name: str, shape: Shape) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
 
 
-def _conv_attributes(node: Conv2d) -> dict[str, object]:
+def _conv_attributes(node: Conv2d) -> dict[str, Any]:
     pads = node.pads
     return {
         "kernel_shape": list(node.weight.shape[2:]),
@@ -117,26 +120,30 @@ def _conv_attributes(node: Conv2d) -> dict[str, object]:
 def write_float(graph: Graph, precision: Precision) -> bytes:
     """Spell a fused float graph; `fp16` stores the weights as float16."""
     writer = _Writer(graph, half=precision == "fp16")
-    _write_float_layers(writer)
+    _write_float_layers(writer, {})
     return writer.bytes()
 
 
-def write_tapped(graph: Graph) -> tuple[bytes, tuple[str, ...]]:
+def write_tapped(graph: Graph, bounds: Mapping[str, tuple[float, float]]) -> tuple[bytes, tuple[str, ...]]:
     """Spell a float graph as fp32 with every activation as an output, to watch it run.
 
+    Args:
+        graph: Fused float graph.
+        bounds: Tensor name → (low, high) to clip it to, within what its activation lets through.
+
     Returns:
-        The file, and the names of its outputs after the first: the tensors of the graph, and for a clamped
-        layer also `name + UNCLAMPED`, its value before the activation.
+        The file, and the names of its outputs after the first: the tensors of the graph, and for a clamped or
+        clipped layer also `name + UNCLAMPED`, its value before that.
     """
     writer = _Writer(graph)
-    _write_float_layers(writer)
+    _write_float_layers(writer, bounds)
     made = {output for node in writer.nodes for output in node.output}
     taps = {node.name: node.name for node in graph.nodes if node.name in made}
     taps |= {node.name + UNCLAMPED: node.name for node in graph.nodes if node.name + UNCLAMPED in made}
     return writer.bytes(taps), tuple(taps)
 
 
-def _write_float_layers(writer: _Writer) -> None:
+def _write_float_layers(writer: _Writer, bounds: Mapping[str, tuple[float, float]]) -> None:
     graph = writer.graph
     names = {graph.input: "input", graph.output: "output"}
     for node in graph.nodes:
@@ -144,28 +151,25 @@ def _write_float_layers(writer: _Writer) -> None:
         if isinstance(node, Conv2d | FullyConnected):
             inputs.append(writer.weight(f"{node.name}.weight", node.weight))
             inputs.append(writer.constant(f"{node.name}.bias", node.bias))
-        _write_float_layer(writer, node, inputs, names.get(node.name, node.name))
+        activation = node.activation if isinstance(node, Conv2d | Add) else Activation.NONE
+        clamp = bounds.get(node.name, activation.bounds)
+        _write_float_layer(writer, node, inputs, names.get(node.name, node.name), clamp)
 
 
-def _write_float_layer(writer: _Writer, node: Node, inputs: list[str], output: str) -> None:
-    activation = node.activation if isinstance(node, Conv2d | Add) else Activation.NONE
-    if activation is not Activation.NONE:
-        before = output + UNCLAMPED
-        writer.layer(node, inputs, before)
-        _write_clamp(writer, activation, before, output)
-    elif isinstance(node, GlobalAveragePool):
+def _write_float_layer(
+    writer: _Writer, node: Node, inputs: list[str], output: str, clamp: tuple[float, float]
+) -> None:
+    source = output if clamp == Activation.NONE.bounds else output + UNCLAMPED
+    if isinstance(node, GlobalAveragePool):
         writer.layer(node, inputs, f"{output}/map")
-        writer.node("Flatten", [f"{output}/map"], output)
+        writer.node("Flatten", [f"{output}/map"], source)
     else:
-        writer.layer(node, inputs, output)
-
-
-def _write_clamp(writer: _Writer, activation: Activation, source: str, output: str) -> None:
-    if activation is Activation.RELU:
+        writer.layer(node, inputs, source)
+    if clamp == Activation.RELU.bounds:
         writer.node("Relu", [source], output)
-        return
-    bounds = [writer.constant(f"clip_{bound:g}", np.float32(bound)) for bound in activation.bounds]
-    writer.node("Clip", [source, *bounds], output)
+    elif source != output:
+        limits = [writer.constant(f"clip_{bound!r}", np.float32(bound)) for bound in clamp]
+        writer.node("Clip", [source, *limits], output)
 
 
 @dataclass
@@ -231,9 +235,12 @@ def read_precision(data: bytes) -> Precision:
         ValueError: It is not an ONNX model.
     """
     try:
-        kinds = {constant.data_type for constant in onnx.load_from_string(data).graph.initializer}
+        graph = onnx.load_from_string(data).graph
     except DecodeError:
         raise ValueError("not an ONNX model") from None
+    if not graph.node:  # no bytes at all are a valid message without a graph
+        raise ValueError("not an ONNX model")
+    kinds = {constant.data_type for constant in graph.initializer}
     return "int8" if TensorProto.INT8 in kinds else "fp16" if TensorProto.FLOAT16 in kinds else "fp32"
 
 

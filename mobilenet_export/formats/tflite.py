@@ -111,7 +111,9 @@ class _Writer:
         )
         return index
 
-    def operator(self, code: str, inputs: list[int], output: int, options: Any = None, version: int = 1) -> None:
+    def operator(
+        self, code: str, inputs: list[int], output: int, options: Any = None, version: int = 1
+    ) -> None:
         kind = type(options).__name__.removesuffix("T") if options is not None else "NONE"
         self.operators.append(
             schema.OperatorT(
@@ -213,7 +215,9 @@ class _LayerWriter:
         output = self.activation(name, shapes[node.name], node.name)
         match node:
             case FullyConnected():
-                self._operator("FULLY_CONNECTED", [*inputs, *constants], output, schema.FullyConnectedOptionsT())
+                self._operator(
+                    "FULLY_CONNECTED", [*inputs, *constants], output, schema.FullyConnectedOptionsT()
+                )
             case Add(activation=activation):
                 options = schema.AddOptionsT(fusedActivationFunction=_ACTIVATIONS[activation])
                 self._operator("ADD", inputs, output, options)
@@ -274,7 +278,9 @@ def write_float(graph: Graph, precision: Precision) -> bytes:
 
 
 def _write_softmax(writer: _Writer, inputs: list[int]) -> None:
-    output = writer.tensor("output", _activation_shape(writer.graph.shapes[writer.graph.output]), np.dtype(np.float32))
+    output = writer.tensor(
+        "output", _activation_shape(writer.graph.shapes[writer.graph.output]), np.dtype(np.float32)
+    )
     writer.operator("SOFTMAX", inputs, output, schema.SoftmaxOptionsT(beta=1.0))
 
 

@@ -3,17 +3,15 @@
 import dataclasses
 from collections.abc import Mapping
 
-from mobilenet_export.graph import Graph, Node
+from mobilenet_export.graph import Add, Graph, Node
 
 
 def rename_inputs(node: Node, names: Mapping[str, str]) -> Node:
     """Return the node reading other tensors: each input that is a key of `names` becomes its value."""
     renamed = tuple(names.get(name, name) for name in node.inputs)
-    if renamed == node.inputs:
-        return node
-    if len(renamed) > 1:
-        return dataclasses.replace(node, inputs=renamed)  # type: ignore[call-arg]
-    return dataclasses.replace(node, input=renamed[0])  # type: ignore[call-arg]
+    if isinstance(node, Add):
+        return dataclasses.replace(node, inputs=renamed)
+    return dataclasses.replace(node, input=renamed[0])
 
 
 def absorb(graph: Graph, gone: Mapping[str, str], changed: Mapping[str, Node]) -> Graph:

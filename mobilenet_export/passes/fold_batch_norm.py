@@ -19,7 +19,11 @@ def fold_batch_norm(graph: Graph) -> Graph:
     changed: dict[str, Node] = {}
     for node in graph.nodes:
         source = producers.get(node.inputs[0])
-        if isinstance(node, BatchNorm) and isinstance(source, Conv2d) and len(graph.consumers(source.name)) == 1:
+        if (
+            isinstance(node, BatchNorm)
+            and isinstance(source, Conv2d)
+            and len(graph.consumers(source.name)) == 1
+        ):
             gone[node.name] = source.name
             changed[source.name] = _fold(source, node)
     return absorb(graph, gone, changed)

@@ -3,6 +3,10 @@
 Layer by layer, b ← b + (E[y] − E[ŷ]) with y the fp32 layer's output before its activation and ŷ the integer
 layer's, each on its own network's input, so that a later layer sees the earlier ones corrected. The mean goes
 over images and positions, per output channel.
+
+The fp32 activations are clipped to the ranges of the integers first. Without that the correction also tries to
+mend clipping, which only a few images suffer, with a shift that all of them get: on V2 calibrated with photos it
+costs 6 dB instead of gaining 2.
 Source: Nagel et al. 2019 (arXiv:1906.04721), section 4.2 and appendix D (empirical correction).
 """
 
@@ -13,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mobilenet_export.graph import Conv2d, FloatArray, FullyConnected, Graph, Kernel
+from mobilenet_export.graph import UNCLAMPED, Conv2d, FloatArray, FullyConnected, Graph, Kernel
 from mobilenet_export.interpreter import (
     IntegerArray,
     accumulate,
@@ -30,21 +34,15 @@ ChannelMeans = Mapping[str, NDArray[np.float64]]
 """Layer name → mean of its output before the activation, float64 (O,)."""
 
 
-def channel_means(graph: Graph, images: Iterable[Activations], unclamped: str) -> ChannelMeans:
-    """Return E[y] of every layer with weights over fp32 activations.
-
-    Args:
-        graph: Fused float graph.
-        images: Activations of one image after another, channel-first.
-        unclamped: Ends the name under which a clamped layer's value before its activation is found.
-    """
+def channel_means(graph: Graph, images: Iterable[Activations]) -> ChannelMeans:
+    """Return E[y] of every layer with weights over fp32 activations of one image after another, channel-first."""
     sums = {node.name: np.zeros(len(node.weight)) for node in graph.kernels()}
     count = 0
     for image in images:
         count += 1
-        for name, total in sums.items():
-            value = image.get(name + unclamped, image[name])
-            total += value.reshape(value.shape[1], -1).mean(axis=1, dtype=np.float64)
+        for name in sums:
+            value = image.get(name + UNCLAMPED, image[name])
+            sums[name] += value.reshape(value.shape[1], -1).mean(axis=1, dtype=np.float64)
     return {name: total / count for name, total in sums.items()}
 
 
@@ -60,7 +58,9 @@ def correct_biases(quantized: QuantizedGraph, images: FloatArray, expected: Chan
     corrected = dataclasses.replace(quantized, kernels=kernels)
     scale = quantized.tensors[graph.input]
     values = {graph.input: [quantize(channels_last(images[i : i + 1]), scale) for i in range(len(images))]}
-    with threadpool_limits(1):  # a BLAS with two threads stalls for seconds where another process wants a core
+    with threadpool_limits(
+        1
+    ):  # a BLAS with two threads stalls for seconds where another process wants a core
         for index, node in enumerate(graph.nodes):
             if node.name not in quantized.tensors:
                 break
@@ -81,7 +81,9 @@ def _correct(
     """Return the layer with its bias corrected, and its outputs."""
     kernel = quantized.kernels[node.name]
     sums = [accumulate(quantized, node, image) for image in inputs]
-    means = np.mean([image.reshape(-1, image.shape[-1]).mean(axis=0, dtype=np.float64) for image in sums], axis=0)
+    means = np.mean(
+        [image.reshape(-1, image.shape[-1]).mean(axis=0, dtype=np.float64) for image in sums], axis=0
+    )
     step = quantized.tensors[node.input].scale * kernel.scale.astype(np.float64)
     shift = np.rint(expected / step - means).astype(np.int32)
     outputs = [requantize(quantized, node, image + shift.astype(image.dtype)) for image in sums]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mobilenet_export.graph import Conv2d, FloatArray, Graph, Kernel
-from mobilenet_export.quantize.bias_correction import ChannelMeans, correct_biases
+from mobilenet_export.quantize.bias_correction import channel_means, correct_biases
 from mobilenet_export.quantize.calibrate import Activations, Ranges, calibrate
 from mobilenet_export.quantize.saturation import saturation_safe_scale
 from mobilenet_export.quantized import Decision, QuantizedGraph, QuantizedKernel, TensorScale
@@ -32,7 +32,7 @@ class CalibrationData:
         activations: fp32 activations of one image after another; read once.
         input_range: Extremes that the preprocessing can produce.
         correction_images: float32 (N, C, H, W) for bias correction.
-        correction_means: Mean fp32 output of every layer over those.
+        clipped_activations: fp32 activations of those, clipped to the ranges of a quantized graph.
         judge: SQNR in dB of an int8 graph's logits against fp32 on held-out images.
         judge_images: How many those are.
     """
@@ -40,7 +40,7 @@ class CalibrationData:
     activations: Iterable[Activations]
     input_range: tuple[float, float]
     correction_images: FloatArray
-    correction_means: ChannelMeans
+    clipped_activations: Callable[[QuantizedGraph], Iterable[Activations]]
     judge: Callable[[QuantizedGraph], float]
     judge_images: int
 
@@ -51,7 +51,8 @@ def post_training(graph: Graph, data: CalibrationData, recipe: QuantRecipe) -> Q
     quantized = quantize_graph(graph, ranges, saturation_safe=recipe.saturation_safe)
     if not recipe.bias_correction:
         return quantized
-    corrected = correct_biases(quantized, data.correction_images, data.correction_means)
+    means = channel_means(graph, data.clipped_activations(quantized))
+    corrected = correct_biases(quantized, data.correction_images, means)
     return keep_better("bias_correction", quantized, corrected, data)
 
 

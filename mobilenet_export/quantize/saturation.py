@@ -6,6 +6,8 @@ elements (2k, 2k+1) along the reduction axis in (kh, kw, in-channel) order. Dept
 and are exact.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,14 +17,14 @@ LARGEST_PAIR = 128
 _STEP = np.float32(1 + 1 / 512)
 
 
-def reduction_rows(weight: NDArray[np.generic]) -> NDArray[np.generic]:
+def reduction_rows(weight: NDArray[Any]) -> NDArray[Any]:
     """Weights as (O, reduction) rows in the order that the kernels add them up, (kh, kw, in-channel)."""
     if weight.ndim == 4:
         weight = weight.transpose(0, 2, 3, 1)
     return weight.reshape(weight.shape[0], -1)
 
 
-def largest_pair_sum(weight: NDArray[np.generic]) -> NDArray[np.generic]:
+def largest_pair_sum(weight: NDArray[Any]) -> NDArray[Any]:
     """Largest |w₁ + w₂| of neighbours with equal signs, per output channel: (O, …) → (O,)."""
     rows = reduction_rows(weight)
     if rows.dtype == np.int8:

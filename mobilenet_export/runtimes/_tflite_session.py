@@ -34,7 +34,9 @@ class TfliteSession:
         return _dequantized(self._interpreter.get_tensor(self._output["index"]), self._output)
 
 
-def open_session(artifact: Artifact, construct: Callable[[], Any], runtime: str, provider: str) -> TfliteSession:
+def open_session(
+    artifact: Artifact, construct: Callable[[], Any], runtime: str, provider: str
+) -> TfliteSession:
     """Construct an interpreter and allocate its tensors.
 
     Raises:
@@ -47,7 +49,8 @@ def open_session(artifact: Artifact, construct: Callable[[], Any], runtime: str,
         except (ValueError, RuntimeError) as error:
             reason = (talk() or str(error)).strip().splitlines()[0]
             raise DamagedInputError(
-                f"{artifact.file}: {runtime} refuses it: {reason}", "the file is damaged or not ours; export it again"
+                f"{artifact.file}: {runtime} refuses it: {reason}",
+                "the file is damaged or not ours; export it again",
             ) from None
     return TfliteSession(interpreter, runtime, provider)
 
@@ -58,7 +61,8 @@ def _quantized(values: FloatArray, details: Any) -> np.ndarray:
         return np.ascontiguousarray(values, np.float32)
     scale, zero_point = details["quantization"]
     limits = np.iinfo(kind)
-    return np.clip(np.rint(values / np.float32(scale)) + zero_point, limits.min, limits.max).astype(kind)
+    integers = np.clip(np.rint(values / np.float32(scale)) + zero_point, limits.min, limits.max)
+    return np.asarray(integers, kind)
 
 
 def _dequantized(values: np.ndarray, details: Any) -> FloatArray:

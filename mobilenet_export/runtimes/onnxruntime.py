@@ -1,7 +1,7 @@
 """ONNX Runtime on the CPU."""
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -79,11 +79,14 @@ class OnnxRuntime:
         except Exception as error:  # its exception types are private and many
             reason = str(error).strip().splitlines()[0]
             raise DamagedInputError(
-                f"{artifact.file}: onnxruntime refuses it: {reason}", "the file is damaged or not ours; export it again"
+                f"{artifact.file}: onnxruntime refuses it: {reason}",
+                "the file is damaged or not ours; export it again",
             ) from None
 
 
-def watch(graph: Graph, images: Iterator[FloatArray]) -> Iterator[dict[str, FloatArray]]:
+def watch(
+    graph: Graph, images: Iterable[FloatArray], bounds: Mapping[str, tuple[float, float]] | None = None
+) -> Iterator[dict[str, FloatArray]]:
     """Run a float graph image by image and yield every activation, channel-first, by tensor name.
 
     A clamped layer's value before its activation is there as `name + UNCLAMPED`.
@@ -91,8 +94,9 @@ def watch(graph: Graph, images: Iterator[FloatArray]) -> Iterator[dict[str, Floa
     Args:
         graph: Fused float graph.
         images: Batches of float32 (N, C, H, W).
+        bounds: Tensor name → (low, high) to clip it to.
     """
-    data, taps = write_tapped(graph)
+    data, taps = write_tapped(graph, bounds or {})
     session = OnnxSession(data, {})
     for batch in images:
         for image in np.split(batch, len(batch)):

@@ -54,7 +54,9 @@ class TorchRuntime:
         Raises:
             UsageError: Always.
         """
-        raise UsageError(f"torch does not read {artifact.file}", "it is the reference that files are checked against")
+        raise UsageError(
+            f"torch does not read {artifact.file}", "it is the reference that files are checked against"
+        )
 
 
 RUNTIME = TorchRuntime()
