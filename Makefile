@@ -1,0 +1,65 @@
+# On a fresh machine two commands are enough: `make export` and `make test`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+LEGACY := .venv-legacy/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# The CPU build of torch. Only for Linux on x86-64 is it not the default one; README, "Install", says more.
+TORCH ?= torch==2.13.0$(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),+cpu)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup export test test-legacy test-sweep accuracy clean
+
+help:
+	@echo "make export                        set up, then export MobileNetV2 with int8 to ./mobilenet_v2_100_224"
+	@echo "make test                          set up, then format check, lint, types and fast tests"
+	@echo "make test-legacy                   our files in tflite-runtime 2.14 and onnxruntime 1.16 (Python 3.11)"
+	@echo "make test-sweep                    6 widths x 4 resolutions of both architectures"
+	@echo "make accuracy DATA=DIR LABELS=CSV  the drift figures of the README, on labelled ImageNet photos"
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: $(PYTHON) is older than 3.11"; echo "hint: make PYTHON=python3.11 …"; exit 3; }
+	@$(PYTHON) -m venv .venv \
+	  || { echo "error: $(PYTHON) cannot make virtual environments"; echo "hint: apt install python3-venv"; exit 3; }
+	@$(BIN)/pip install --quiet "$(TORCH)" \
+	  || { echo "error: pip finds no $(TORCH)"; \
+	       echo "hint: set PIP_EXTRA_INDEX_URL to the CPU index that pytorch.org/get-started shows for pip;"; \
+	       echo "hint: or take the CUDA build, several GB: make TORCH=torch==2.13.0 …"; exit 3; }
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+export: setup
+	$(BIN)/mnx export --arch v2 --int8 --force
+
+test: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not slow"
+
+.venv-legacy/ready: tests/legacy/requirements.txt
+	$(PYTHON) -m venv .venv-legacy
+	$(LEGACY)/pip install --quiet --requirement tests/legacy/requirements.txt
+	@touch $@
+
+# Fresh bundles of both architectures, loaded by runtimes of 2023.
+test-legacy: setup .venv-legacy/ready
+	rm -rf build/legacy
+	$(BIN)/mnx export --arch v1 --fp16 --int8 --out build/legacy/v1
+	$(BIN)/mnx export --arch v2 --fp16 --int8 --out build/legacy/v2
+	$(BIN)/mnx export --arch v2 --int8 --io uint8 --formats tflite --out build/legacy/v2_uint8
+	PYTHONPATH=. LEGACY_BUNDLES=build/legacy/v1:build/legacy/v2:build/legacy/v2_uint8 \
+	  $(LEGACY)/python -m pytest -c tests/legacy/pytest.ini tests/legacy
+
+test-sweep: setup
+	$(BIN)/pytest -m slow tests/test_sweep.py
+
+accuracy: setup
+	DATA="$(DATA)" LABELS="$(LABELS)" $(BIN)/pytest -m slow tests/test_accuracy.py
+
+clean:
+	rm -rf .venv .venv-legacy build
