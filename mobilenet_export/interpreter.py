@@ -5,7 +5,7 @@ q = clamp(round_half_even(accumulator · (s_in·s_w/s_out)) + zero_point, 0, 255
 as ONNX Runtime computes it. TFLite's fixed-point multiplier may differ by one step at a tie.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -130,7 +130,7 @@ def linear(node: Kernel, values: FloatArray) -> FloatArray:
     return products(node, values, node.weight) + node.bias
 
 
-def integer_layer(quantized: QuantizedGraph, node: Node, inputs: list[IntegerArray]) -> IntegerArray:
+def integer_layer(quantized: QuantizedGraph, node: Node, inputs: Sequence[IntegerArray]) -> IntegerArray:
     """Run one int8 layer on channel-last integers."""
     if isinstance(node, Conv2d | FullyConnected):
         return requantize(quantized, node, accumulate(quantized, node, inputs[0]))

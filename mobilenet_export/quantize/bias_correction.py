@@ -11,7 +11,10 @@ Source: Nagel et al. 2019 (arXiv:1906.04721), section 4.2 and appendix D (empiri
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +31,7 @@ from mobilenet_export.interpreter import (
     requantize,
 )
 from mobilenet_export.quantize.calibrate import Activations
-from mobilenet_export.quantized import QuantizedGraph, QuantizedKernel
+from mobilenet_export.quantized import QuantizedGraph
 
 ChannelMeans = Mapping[str, NDArray[np.float64]]
 """Layer name → mean of its output before the activation, float64 (O,)."""
@@ -58,33 +61,46 @@ def correct_biases(quantized: QuantizedGraph, images: FloatArray, expected: Chan
     corrected = dataclasses.replace(quantized, kernels=kernels)
     scale = quantized.tensors[graph.input]
     values = {graph.input: [quantize(channels_last(images[i : i + 1]), scale) for i in range(len(images))]}
-    with threadpool_limits(
-        1
-    ):  # a BLAS with two threads stalls for seconds where another process wants a core
+    # One thread per image and none in the BLAS, whose own stall for seconds where another process wants a core.
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         for index, node in enumerate(graph.nodes):
             if node.name not in quantized.tensors:
                 break
+            inputs = list(zip(*(values[name] for name in node.inputs), strict=True))
             if isinstance(node, Conv2d | FullyConnected):
-                kernels[node.name], values[node.name] = _correct(
-                    corrected, node, values[node.input], expected[node.name]
+                sums = list(pool.map(partial(_accumulate, corrected, node), inputs))
+                shift = _shift(corrected, node, sums, expected[node.name])
+                kernels[node.name] = dataclasses.replace(
+                    kernels[node.name], bias=kernels[node.name].bias + shift
                 )
+                values[node.name] = list(pool.map(partial(_finish, corrected, node, shift), sums))
             else:
-                inputs = zip(*(values[name] for name in node.inputs), strict=True)
-                values[node.name] = [integer_layer(corrected, node, list(image)) for image in inputs]
+                values[node.name] = list(pool.map(partial(integer_layer, corrected, node), inputs))
             drop_dead(graph, index, values)
     return corrected
 
 
-def _correct(
-    quantized: QuantizedGraph, node: Kernel, inputs: list[IntegerArray], expected: NDArray[np.float64]
-) -> tuple[QuantizedKernel, list[IntegerArray]]:
-    """Return the layer with its bias corrected, and its outputs."""
-    kernel = quantized.kernels[node.name]
-    sums = [accumulate(quantized, node, image) for image in inputs]
+def _accumulate(
+    quantized: QuantizedGraph, node: Kernel, inputs: Sequence[IntegerArray]
+) -> NDArray[np.floating]:
+    return accumulate(quantized, node, inputs[0])
+
+
+def _shift(
+    quantized: QuantizedGraph,
+    node: Kernel,
+    sums: Sequence[NDArray[np.floating]],
+    expected: NDArray[np.float64],
+) -> NDArray[np.int32]:
+    """E[y] − E[ŷ] in steps of the bias."""
     means = np.mean(
         [image.reshape(-1, image.shape[-1]).mean(axis=0, dtype=np.float64) for image in sums], axis=0
     )
-    step = quantized.tensors[node.input].scale * kernel.scale.astype(np.float64)
-    shift = np.rint(expected / step - means).astype(np.int32)
-    outputs = [requantize(quantized, node, image + shift.astype(image.dtype)) for image in sums]
-    return dataclasses.replace(kernel, bias=kernel.bias + shift), outputs
+    step = quantized.tensors[node.input].scale * quantized.kernels[node.name].scale.astype(np.float64)
+    return np.asarray(np.rint(expected / step - means), np.int32)
+
+
+def _finish(
+    quantized: QuantizedGraph, node: Kernel, shift: NDArray[np.int32], sums: NDArray[np.floating]
+) -> IntegerArray:
+    return requantize(quantized, node, sums + shift.astype(sums.dtype))
