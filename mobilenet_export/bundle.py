@@ -61,8 +61,16 @@ class Bundle:
         return Artifact(name, entry["format"], entry["precision"], data, entry["io"])
 
     def labels(self) -> tuple[str, ...]:
-        """Class names, in the order of the outputs."""
-        return tuple((self.folder / LABELS).read_text(encoding="utf-8").splitlines())
+        """Class names, in the order of the outputs.
+
+        Raises:
+            DamagedInputError: The file is missing or not UTF-8 text.
+        """
+        path = self.folder / LABELS
+        try:
+            return tuple(path.read_text(encoding="utf-8").splitlines())
+        except (OSError, UnicodeDecodeError):
+            raise DamagedInputError(f"{path}: missing or not UTF-8 text", "export the bundle again") from None
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -78,10 +86,13 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         schema = document["schema"]
-        names = [
-            (entry["path"], entry["format"], entry["precision"], entry["sha256"])
-            for entry in document["files"]
-        ]
+        names = [_entry(entry)["path"] for entry in document["files"]]
+        (
+            document["model"],
+            document["source"]["kind"],
+            document["source"]["origin"],
+            document["source"]["sha256"],
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedInputError(
             f"{path}: not a bundle's document: {error!r}", "export the bundle again"
@@ -90,9 +101,17 @@ def read_bundle(folder: Path) -> Bundle:
         raise DamagedInputError(
             f"{path}: schema {schema}; this version reads {SCHEMA}", "update mobilenet-export"
         )
-    if any(Path(name).name != name for name, *_ in names):
+    if any(Path(name).name != name or name in ("", "..") for name in names):
         raise DamagedInputError(f"{path}: a file lies outside the bundle", "export the bundle again")
     return Bundle(folder, document)
+
+
+def _entry(entry: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return a file's entry once all that is read of it is there and text."""
+    for name in ("path", "format", "precision", "io", "sha256"):
+        if not isinstance(entry[name], str):
+            raise TypeError(f"{name} of a file is not text")
+    return entry
 
 
 @contextmanager

@@ -36,8 +36,8 @@ from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.formats import Format, artifact_name, format_of, io_types
 from mobilenet_export.graph import FloatArray, Graph, Softmax
 from mobilenet_export.images import Choice, ImageSet
-from mobilenet_export.passes.round_to_half import round_to_half
 from mobilenet_export.plugins import load_plugin
+from mobilenet_export.quantize.half import input_means, round_to_half
 from mobilenet_export.quantize.post_training import CalibrationData, pixel_range, post_training
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe
@@ -177,8 +177,12 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
     if "int8" in request.precisions:
         with stages("quantize", len(choice.calibrate)) as advance:
             quantized = quantize(source, choice.calibrate, request.recipe, advance)
+    half = None
+    if "fp16" in request.precisions:
+        with stages("round to fp16"):
+            half = halve(source, choice.calibrate)
     with stages("write"):
-        artifacts = write_artifacts(request, source.graph, quantized)
+        artifacts = write_artifacts(request, Spellings(source.graph, half, quantized))
     with stages("check drift", len(choice.check)) as advance:
         drift = check_drift(source, artifacts, choice.check, advance)
     with stages("write the bundle"), new_bundle(request.out, force=request.force) as folder:
@@ -336,20 +340,32 @@ def _judge(graph: Graph, held_out: FloatArray) -> Callable[[QuantizedGraph], flo
     return judge
 
 
-def write_artifacts(
-    request: ExportRequest, graph: Graph, quantized: QuantizedGraph | None
-) -> tuple[Artifact, ...]:
+def halve(source: Source, calibration: ImageSet) -> Graph:
+    """Round the weights to float16; a few images tell the means that biases make up for."""
+    few = _values(calibration.subset(calibration.names[:BATCH]), source.spec)
+    return round_to_half(source.graph, input_means(source.graph, watch(source.graph, [few])))
+
+
+@dataclass(frozen=True, slots=True)
+class Spellings:
+    """What is written: one network in up to three precisions."""
+
+    fp32: Graph
+    fp16: Graph | None
+    int8: QuantizedGraph | None
+
+
+def write_artifacts(request: ExportRequest, spellings: Spellings) -> tuple[Artifact, ...]:
     """Spell one graph, and one set of integers, in every format."""
-    floats = (
-        {"fp32": graph, "fp16": round_to_half(graph)} if "fp16" in request.precisions else {"fp32": graph}
-    )
     artifacts = []
     for name, form, precision, types in request.files():
+        graph = spellings.fp16 if precision == "fp16" else spellings.fp32
         if precision == "int8":
-            assert quantized is not None
-            data = form.write_int8(quantized, types)
+            assert spellings.int8 is not None
+            data = form.write_int8(spellings.int8, types)
         else:
-            data = form.write_float(floats[precision], precision)
+            assert graph is not None
+            data = form.write_float(graph, precision)
         artifacts.append(Artifact(name, form.name, precision, data, types))
     return tuple(artifacts)
 
@@ -468,7 +484,7 @@ def describe(contents: Contents, self_check: list[dict[str, str]]) -> dict[str, 
         "model": spec_to_table(contents.source.spec),
         "source": dict(contents.source.provenance),
         "files": [describe_file(artifact, contents) for artifact in contents.artifacts],
-        "calibration": calibration if quantized else None,
+        "calibration": calibration if request.precisions != ("fp32",) else None,
         "recipe": dataclasses.asdict(request.recipe) if quantized else None,
         "decisions": [_rounded(dataclasses.asdict(decision)) for decision in quantized.decisions]
         if quantized

@@ -1,5 +1,6 @@
 """Drift: every file in every runtime against the reference, on the same images, in one pass."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -82,12 +83,14 @@ def _row(subject: Subject, sums: DriftSums) -> DriftRow:
 
 
 def find_failures(report: DriftReport, limits: Limits, max_drop_points: float | None) -> tuple[str, ...]:
-    """Return one line per limit that a row does not meet; a limit of None is none."""
+    """Return one line per limit that a row does not meet; None is no limit, and NaN or infinity meets none."""
     failures: list[str] = []
     for row in report.rows:
         where = f"{row.file} in {row.runtime}"
         least = sqnr_limit(limits, row.precision)
-        if least is not None and row.sqnr_db < least:
+        if row.sqnr_db == -math.inf:
+            failures.append(f"{where}: its outputs hold NaN or infinity")
+        elif least is not None and row.sqnr_db < least:
             failures.append(f"{where}: SQNR {row.sqnr_db:.1f} dB is below {least:g} dB")
         least = limits.int8_agreement_percent if row.precision == "int8" else None
         if least is not None and row.agreement_percent < least:

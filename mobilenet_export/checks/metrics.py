@@ -23,7 +23,9 @@ def sqnr_db(reference: FloatArray, result: FloatArray) -> float:
 
 
 def decibel(signal: float, noise: float) -> float:
-    """Ratio of two energies in dB."""
+    """Ratio of two energies in dB; minus infinity where the noise is infinite."""
+    if math.isinf(noise):
+        return -math.inf
     return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-300) / noise)
 
 
@@ -35,7 +37,8 @@ def _energy(values: FloatArray) -> float:
 class DriftSums:
     """Sums over images from which every drift metric follows; add batches as they come.
 
-    `probabilities` says that the outputs are probabilities already, not logits.
+    `probabilities` says that the outputs are probabilities already, not logits. An output that is NaN or infinite
+    makes the noise infinite for good, and counts as 0 in the other sums.
     """
 
     probabilities: bool
@@ -53,6 +56,9 @@ class DriftSums:
 
     def add(self, reference: FloatArray, result: FloatArray, labels: list[int | None]) -> None:
         """Add a batch: outputs float32 (N, K) of the reference and the result, a label or None per image."""
+        if not (np.isfinite(reference).all() and np.isfinite(result).all()):
+            self.noise = math.inf
+            reference, result = _finite(reference), _finite(result)
         self.images += len(reference)
         self.agreements += int(np.sum(reference.argmax(axis=1) == result.argmax(axis=1)))
         self.signal += _energy(reference)
@@ -85,6 +91,10 @@ class DriftSums:
     def percent(self, count: int, of: int) -> float | None:
         """Share in percent; None of nothing."""
         return 100 * count / of if of else None
+
+
+def _finite(values: FloatArray) -> FloatArray:
+    return np.where(np.isfinite(values), values, np.float32(0))
 
 
 def _cosine(reference: FloatArray, result: FloatArray) -> FloatArray:

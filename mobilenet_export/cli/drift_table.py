@@ -37,7 +37,7 @@ def drift_table(report: DriftReport, sizes: Mapping[str, tuple[int, str]]) -> Ta
 
 
 def _measures(row: DriftRow, *, labelled: bool) -> list[str]:
-    ratio = "equal" if math.isinf(row.sqnr_db) else f"{row.sqnr_db:.1f} dB"
+    ratio = "equal" if row.sqnr_db == math.inf else f"{row.sqnr_db:.1f} dB"
     cells = [row.runtime, f"{row.agreement_percent:.1f} %", ratio]
     if labelled:
         cells += [f"{row.top1_percent:.2f} %", f"{row.top1_drop_points:+.2f}"]

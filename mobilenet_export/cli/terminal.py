@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 _PLAIN_WIDTH = 120
 """Columns where the output is no terminal, so that tables in logs do not wrap."""
@@ -36,11 +35,6 @@ def console(*, stderr: bool = False) -> "Console":
 
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _PLAIN_WIDTH)
-
-
-def print_table(table: "Table") -> None:
-    """Print a table on stdout."""
-    console().print(table)
 
 
 @contextmanager

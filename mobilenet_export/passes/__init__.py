@@ -9,6 +9,8 @@ from mobilenet_export.graph import Add, Graph, Node
 def rename_inputs(node: Node, names: Mapping[str, str]) -> Node:
     """Return the node reading other tensors: each input that is a key of `names` becomes its value."""
     renamed = tuple(names.get(name, name) for name in node.inputs)
+    if renamed == node.inputs:
+        return node
     if isinstance(node, Add):
         return dataclasses.replace(node, inputs=renamed)
     return dataclasses.replace(node, input=renamed[0])
