@@ -113,16 +113,16 @@ def test_an_activation_of_a_tensor_that_others_read_unclamped_is_refused() -> No
 
 
 def test_fusing_a_padding_changes_no_number() -> None:
-    layer = conv(source="pad", pads=Pads(0, 1, 0, 0))
+    layer = conv(source="pad", pads=Pads(2, 1, 1, 0))
     fused = fuse_padding(
         graph(ZeroPad("pad", "input", Pads(1, 0, 2, 3)), layer, GlobalAveragePool("pool", "conv"))
     )
-    assert fused.nodes[0].pads == Pads(1, 1, 2, 3)  # type: ignore[union-attr]
-    padded = np.pad(channels_last(IMAGES), ((0, 0), (1, 2), (1, 3), (0, 0)))
+    assert fused.nodes[0].pads == Pads(3, 1, 3, 3)  # type: ignore[union-attr]
+    padded = np.pad(channels_last(IMAGES), ((0, 0), (3, 3), (1, 3), (0, 0)))
     plain = dataclasses.replace(layer, pads=Pads())
     truth = (convolve(plain, padded, layer.weight) + layer.bias).mean(axis=(1, 2), dtype=np.float32)
     np.testing.assert_array_equal(run(fused, IMAGES), truth)
-    assert fused.shapes["conv"] == (4, PX + 3 - 2, PX + 4 - 2)
+    assert fused.shapes["conv"] == (4, PX + 6 - 2, PX + 4 - 2)
 
 
 def test_a_padding_that_something_else_reads_too_is_refused() -> None:

@@ -1,0 +1,204 @@
+"""Networks that the tests share: real ones exported once a session, and graphs small enough to read."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from mobilenet_export import images
+from mobilenet_export.artifact import PRECISIONS, Artifact, InputOutput, Precision
+from mobilenet_export.graph import (
+    Activation,
+    Add,
+    Conv2d,
+    FloatArray,
+    FullyConnected,
+    GlobalAveragePool,
+    Graph,
+    Node,
+    Pads,
+    Softmax,
+)
+from mobilenet_export.pipeline import (
+    ExportRequest,
+    Source,
+    Spellings,
+    capture,
+    choose_images,
+    halve,
+    open_reference,
+    quantize,
+    write_artifacts,
+)
+from mobilenet_export.quantized import QuantizedGraph
+from mobilenet_export.recipe import QuantRecipe
+from mobilenet_export.spec import find_spec, resize_spec
+
+FEW_IMAGES = QuantRecipe(
+    "test",
+    "few images, so that tests are fast",
+    calibration_images=12,
+    held_out_images=4,
+    check_images=8,
+    bias_correction_images=4,
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A network, its integers and its files, in memory."""
+
+    source: Source
+    quantized: QuantizedGraph
+    artifacts: tuple[Artifact, ...]
+    images: FloatArray
+    """Preprocessed images that nothing was calibrated with, (8, 3, H, W)."""
+
+    @property
+    def graph(self) -> Graph:
+        return self.source.graph
+
+    def artifact(self, form: str, precision: Precision, io: InputOutput = "float32") -> Artifact:
+        (found,) = [a for a in self.artifacts if (a.format, a.precision, a.io) == (form, precision, io)]
+        return found
+
+
+def export_in_memory(
+    name: str, width: float | None = None, resolution_px: int | None = None, weights: str | None = None
+) -> Exported:
+    spec = resize_spec(find_spec(name), width, resolution_px, None)
+    request = ExportRequest(spec, Path(), PRECISIONS, ("onnx", "tflite"), FEW_IMAGES, weights=weights)
+    source = capture(request, open_reference(request))
+    choice = choose_images(None, FEW_IMAGES)
+    quantized = quantize(source, choice.calibrate, FEW_IMAGES, lambda _steps: None)
+    spellings = Spellings(source.graph, halve(source, choice.calibrate), quantized)
+    artifacts = list(write_artifacts(request, spellings))
+    for io in ("int8", "uint8"):
+        integers = dataclasses.replace(request, precisions=("int8",), formats=("tflite",), io=io)
+        artifacts += write_artifacts(integers, spellings)
+    ((_, batch),) = images.batches(choice.check, source.spec.preprocess, FEW_IMAGES.check_images)
+    return Exported(source, quantized, tuple(artifacts), batch)
+
+
+@pytest.fixture(scope="session")
+def v1() -> Exported:
+    """MobileNetV1 with its embedded weights at 224 px."""
+    return export_in_memory("v1")
+
+
+@pytest.fixture(scope="session")
+def v2() -> Exported:
+    """MobileNetV2 with its embedded weights at 224 px."""
+    return export_in_memory("v2")
+
+
+@pytest.fixture(scope="session")
+def small_v1() -> Exported:
+    return export_in_memory("v1", 0.25, 96, "none")
+
+
+@pytest.fixture(scope="session")
+def small_v2() -> Exported:
+    return export_in_memory("v2", 0.25, 96, "none")
+
+
+@pytest.fixture(params=["v1", "v2"])
+def real(request: pytest.FixtureRequest) -> Exported:
+    """Both networks with their embedded weights, one after the other."""
+    found: Exported = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=["small_v1", "small_v2"])
+def small(request: pytest.FixtureRequest) -> Exported:
+    """Both networks at width 0.25 and 96 px with random weights, one after the other."""
+    found: Exported = request.getfixturevalue(request.param)
+    return found
+
+
+TINY_PX = 16
+
+
+def tiny_graph(
+    seed: int = 0,
+    activation: Activation = Activation.RELU6,
+    pads: Pads = Pads(1, 1, 1, 1),
+    *,
+    softmax: bool = False,
+) -> Graph:
+    """Stem of stride 2, depthwise, linear pointwise, residual Add, pool, 5 classes; 16 px."""
+    random = np.random.default_rng(seed)
+
+    def values(*shape: int, scale: float) -> FloatArray:
+        return (scale * random.standard_normal(shape)).astype(np.float32)
+
+    nodes: list[Node] = [
+        Conv2d(
+            "stem", "input", values(8, 3, 3, 3, scale=0.5), values(8, scale=0.3), (2, 2), pads, 1, activation
+        ),
+        Conv2d(
+            "depthwise",
+            "stem",
+            values(8, 1, 3, 3, scale=0.5),
+            values(8, scale=0.3),
+            pads=Pads(1, 1, 1, 1),
+            groups=8,
+            activation=activation,
+        ),
+        Conv2d("pointwise", "depthwise", values(8, 8, 1, 1, scale=0.4), values(8, scale=0.3)),
+        Add("add", ("stem", "pointwise")),
+        GlobalAveragePool("pool", "add"),
+        FullyConnected("fc", "pool", values(5, 8, scale=1.0), values(5, scale=0.3)),
+    ]
+    if softmax:
+        nodes.append(Softmax("softmax", "fc"))
+    return Graph("tiny", "input", (3, TINY_PX, TINY_PX), tuple(nodes))
+
+
+def tiny_batch(count: int = 4, seed: int = 1) -> FloatArray:
+    """Images for `tiny_graph`, float32 (N, 3, 16, 16) in −1…1, smooth enough that classes differ."""
+    random = np.random.default_rng(seed)
+    coarse = random.uniform(-1, 1, (count, 3, 4, 4)).astype(np.float32)
+    return coarse.repeat(4, axis=2).repeat(4, axis=3)
+
+
+class TfliteFile:
+    """A .tflite file, read back through the schema and not through the code that wrote it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        root = schema.Model.GetRootAs(data)
+        self.model = schema.ModelT.InitFromObj(root)
+        (self.subgraph,) = self.model.subgraphs
+        self.tensors = {tensor.name.decode(): tensor for tensor in self.subgraph.tensors}
+
+    def operators(self) -> Iterator[tuple[str, int, object]]:
+        """Yield (name, version, operator) in order."""
+        names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+        for operator in self.subgraph.operators:
+            code = self.model.operatorCodes[operator.opcodeIndex]
+            yield names[code.builtinCode], code.version, operator
+
+    def counts(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for name, _, _ in self.operators():
+            counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def is_constant(self, name: str) -> bool:
+        return self.model.buffers[self.tensors[name].buffer].data is not None
+
+    def kind(self, name: str) -> str:
+        names = {v: k for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
+        return names[self.tensors[name].type]
+
+    def constant(self, name: str) -> np.ndarray:
+        tensor = self.tensors[name]
+        kind = {"INT8": np.int8, "INT32": np.int32, "FLOAT32": np.float32, "FLOAT16": np.float16}[
+            self.kind(name)
+        ]
+        return np.asarray(self.model.buffers[tensor.buffer].data, np.uint8).view(kind).reshape(tensor.shape)

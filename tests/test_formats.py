@@ -1,0 +1,514 @@
+"""The files: what stands in them, read back without the code that wrote it; ONNX and TFLite hold one network."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from conftest import Exported, TfliteFile, tiny_batch, tiny_graph
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, numpy_helper
+
+from mobilenet_export.artifact import PRECISIONS, Artifact, InputOutput, Precision
+from mobilenet_export.errors import UsageError
+from mobilenet_export.formats import artifact_name, format_of, io_types
+from mobilenet_export.formats import onnx as onnx_format
+from mobilenet_export.formats import tflite as tflite_format
+from mobilenet_export.graph import Activation, Conv2d, FloatArray, FullyConnected, Pads
+from mobilenet_export.plugins import load_plugin, plugin_names
+from mobilenet_export.quantize.calibrate import calibrate
+from mobilenet_export.quantize.post_training import quantize_graph
+from mobilenet_export.quantized import QuantizedGraph
+from mobilenet_export.runtimes.litert import LiteRuntime
+from mobilenet_export.runtimes.onnxruntime import OnnxRuntime, watch
+
+
+def model_of(exported: Exported, precision: Precision) -> onnx.ModelProto:
+    model = onnx.load_from_string(exported.artifact("onnx", precision).data)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+
+
+def tflite_of(exported: Exported, precision: Precision, io: InputOutput = "float32") -> TfliteFile:
+    return TfliteFile(exported.artifact("tflite", precision, io).data)
+
+
+def quantized_tiny(activation: Activation = Activation.RELU6, *, softmax: bool = False) -> QuantizedGraph:
+    graph = tiny_graph(activation=activation, softmax=softmax)
+    ranges = calibrate(graph, watch(graph, iter([tiny_batch(8)])), (-1.0, 1.0))
+    return quantize_graph(graph, ranges, saturation_safe=True)
+
+
+# One network, two spellings
+
+
+def test_both_int8_files_hold_the_same_weights_scales_and_biases(real: Exported) -> None:
+    held = constants(model_of(real, "int8"))
+    file = tflite_of(real, "int8")
+    layers = list(real.graph.kernels())
+    assert len(layers) in (28, 53)
+    for node in layers:
+        weight, bias = file.constant(f"{node.name}.weight"), file.constant(f"{node.name}.bias")
+        if isinstance(node, Conv2d):
+            weight = weight.transpose((3, 0, 1, 2) if node.is_depthwise else (0, 3, 1, 2))
+        assert weight.dtype == np.int8
+        assert bias.dtype == np.int32
+        np.testing.assert_array_equal(weight, held[f"{node.name}.weight/int8"], err_msg=node.name)
+        np.testing.assert_array_equal(bias, held[f"{node.name}.bias/int32"], err_msg=node.name)
+        for part, scale in (("weight", "weight/scale"), ("bias", "bias/scale")):
+            quantization = file.tensors[f"{node.name}.{part}"].quantization
+            np.testing.assert_array_equal(quantization.scale, held[f"{node.name}.{scale}"], err_msg=node.name)
+            assert not np.any(quantization.zeroPoint)
+
+
+def test_both_int8_files_hold_the_same_activation_scales(real: Exported) -> None:
+    held, file = constants(model_of(real, "int8")), tflite_of(real, "int8")
+    renamed = {"input/int8": "input/pixels", f"{real.graph.output}/int8": "output"}
+    compared = 0
+    for name, tensor in file.tensors.items():
+        if file.is_constant(name) or name in ("input", "output") or name.endswith("/padded"):
+            continue
+        spelled = renamed.get(name, name)
+        assert tensor.quantization.scale[0] == held[f"{spelled}/scale"], name
+        assert tensor.quantization.zeroPoint[0] == int(held[f"{spelled}/zero_point"]) - 128, name
+        compared += 1
+    assert compared == len(real.graph.nodes) + 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_both_float_files_hold_the_same_weights(real: Exported, precision: Precision) -> None:
+    held, file = constants(model_of(real, precision)), tflite_of(real, precision)
+    stored = "/fp16" if precision == "fp16" else ""
+    kind = np.float16 if stored else np.float32
+    for node in real.graph.kernels():
+        weight = file.constant(f"{node.name}.weight{stored}")
+        if isinstance(node, Conv2d):
+            weight = weight.transpose((3, 0, 1, 2) if node.is_depthwise else (0, 3, 1, 2))
+        assert weight.dtype == kind
+        np.testing.assert_array_equal(weight, held[f"{node.name}.weight{stored}"])
+        np.testing.assert_array_equal(file.constant(f"{node.name}.bias"), held[f"{node.name}.bias"])
+        if precision == "fp32":
+            np.testing.assert_array_equal(held[f"{node.name}.bias"], node.bias)
+            np.testing.assert_array_equal(held[f"{node.name}.weight"], node.weight)
+
+
+def test_the_same_graph_is_written_to_the_same_bytes(small: Exported) -> None:
+    for form in (onnx_format, tflite_format):
+        assert form.write_int8(small.quantized, "float32") == small.artifact(form.FORMAT.name, "int8").data
+        for _ in range(2):
+            assert form.write_float(small.graph, "fp32") == small.artifact(form.FORMAT.name, "fp32").data
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "largest_mb"),
+    [("v2", "onnx", 3.9), ("v2", "tflite", 4.05), ("v1", "onnx", 4.6), ("v1", "tflite", 4.6)],
+)
+def test_int8_files_are_as_small_as_promised(
+    name: str, form: str, largest_mb: float, request: pytest.FixtureRequest
+) -> None:
+    exported: Exported = request.getfixturevalue(name)
+    assert len(exported.artifact(form, "int8").data) <= largest_mb * 1e6
+
+
+def test_fp16_files_are_half_the_size(real: Exported) -> None:
+    for form in ("onnx", "tflite"):
+        ratio = len(real.artifact(form, "fp16").data) / len(real.artifact(form, "fp32").data)
+        assert 0.5 < ratio < 0.52
+
+
+# ONNX
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_onnx_files_load_in_runtimes_of_2021(small: Exported, precision: Precision) -> None:
+    model = model_of(small, precision)
+    assert model.ir_version == 7
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 13)]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_onnx_files_are_one_file_without_external_data(small: Exported, precision: Precision) -> None:
+    for initializer in model_of(small, precision).graph.initializer:
+        assert initializer.data_location == TensorProto.DEFAULT
+        assert not initializer.external_data
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_onnx_files_take_any_batch_and_give_each_image_its_own_answer(
+    small: Exported, precision: Precision
+) -> None:
+    (value,) = model_of(small, precision).graph.input
+    assert [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim] == [
+        "batch",
+        3,
+        96,
+        96,
+    ]
+    session = OnnxRuntime().open(small.artifact("onnx", precision))
+    together = session.run(small.images)
+    assert together.shape == (8, 1000)
+    single = np.concatenate([session.run(image) for image in np.split(small.images, 8)])
+    np.testing.assert_allclose(together, single, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_onnx_files_pool_globally_and_never_reduce(small: Exported, precision: Precision) -> None:
+    operators = Counter(node.op_type for node in model_of(small, precision).graph.node)
+    assert operators["GlobalAveragePool"] == 1
+    assert "ReduceMean" not in operators
+    assert "BatchNormalization" not in operators
+
+
+def test_onnx_operators_are_those_of_the_graph(v2: Exported) -> None:
+    layers = {"Conv": 52, "Add": 10, "GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1}
+    fp32 = Counter(node.op_type for node in model_of(v2, "fp32").graph.node)
+    assert fp32 == {**layers, "Clip": 35}
+    fp16 = Counter(node.op_type for node in model_of(v2, "fp16").graph.node)
+    assert fp16 == {**layers, "Clip": 35, "Cast": 53}
+    int8 = Counter(node.op_type for node in model_of(v2, "int8").graph.node)
+    activations = 1 + 64 + 1  # the input, every layer, and the pool once more before it is flattened
+    assert int8 == {**layers, "QuantizeLinear": activations, "DequantizeLinear": activations + 2 * 53}
+
+
+@pytest.mark.parametrize("activation", list(Activation))
+def test_no_clamp_is_left_in_int8_onnx(activation: Activation) -> None:
+    model = onnx.load_from_string(onnx_format.write_int8(quantized_tiny(activation), "float32"))
+    assert not {"Clip", "Relu"} & {node.op_type for node in model.graph.node}
+
+
+def test_int8_onnx_saturates_where_the_activation_clamps(real: Exported) -> None:
+    for node in real.graph.nodes:
+        if isinstance(node, Conv2d) and node.activation is Activation.RELU6:
+            low, high = real.quantized.tensors[node.name].bounds
+            assert low == 0
+            assert high <= 6 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("precision", "types"),
+    [
+        ("fp32", {TensorProto.FLOAT}),
+        ("fp16", {TensorProto.FLOAT, TensorProto.FLOAT16}),
+        ("int8", {TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32}),
+    ],
+)
+def test_onnx_constants_have_the_types_of_their_precision(
+    small: Exported, precision: Precision, types: set[int]
+) -> None:
+    model = model_of(small, precision)
+    assert {initializer.data_type for initializer in model.graph.initializer} == types
+    for name, value in constants(model).items():
+        if name.endswith(("weight/int8", "weight/zero_point")):
+            assert value.dtype == np.int8, name
+        elif name.endswith("/zero_point"):
+            assert value.dtype == np.uint8, name
+        elif name.endswith("bias/int32"):
+            assert value.dtype == np.int32, name
+        elif name.endswith("/fp16"):
+            assert value.dtype == np.float16, name
+        else:
+            assert value.dtype == np.float32, name
+            assert precision != "int8" or name.endswith("/scale"), name
+
+
+def test_int8_onnx_weights_have_a_scale_per_channel(real: Exported) -> None:
+    held = constants(model_of(real, "int8"))
+    for node in real.graph.kernels():
+        assert held[f"{node.name}.weight/scale"].shape == (len(node.weight),)
+        assert held[f"{node.name}.bias/scale"].shape == (len(node.weight),)
+
+
+def test_onnxruntime_computes_int8_in_integers_from_end_to_end(real: Exported, tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    data = real.artifact("onnx", "int8").data
+    onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    counts = Counter(node.op_type for node in onnx.load(str(tmp_path / "optimized.onnx")).graph.node)
+    kinds = Counter(type(node).__name__ for node in real.graph.nodes)
+    expected = {
+        "QuantizeLinear": 1,
+        "QLinearConv": kinds["Conv2d"],
+        "QLinearAdd": kinds["Add"],
+        "QLinearGlobalAveragePool": 1,
+        "QGemm": 1,
+        "DequantizeLinear": 1,
+    }
+    layout = {"Flatten", "Transpose", "Reshape"}
+    assert {name: count for name, count in counts.items() if name not in layout} == {
+        k: v for k, v in expected.items() if v
+    }
+
+
+def test_int8_onnx_refuses_integer_input_and_output() -> None:
+    with pytest.raises(ValueError, match="not uint8"):
+        onnx_format.write_int8(quantized_tiny(), "uint8")
+
+
+def test_the_tapped_file_shows_every_tensor_and_the_unclamped_ones() -> None:
+    graph = tiny_graph()
+    _, taps = onnx_format.write_tapped(graph, {})
+    names = {node.name for node in graph.nodes} - {graph.output}
+    assert set(taps) == names | {"stem/unclamped", "depthwise/unclamped"}
+
+
+# TFLite
+
+NEWEST = {
+    "CONV_2D": 3,
+    "DEPTHWISE_CONV_2D": 3,
+    "ADD": 2,
+    "MEAN": 2,
+    "PAD": 2,
+    "DEQUANTIZE": 3,
+    "FULLY_CONNECTED": 4,
+    "QUANTIZE": 1,
+    "SOFTMAX": 1,
+}
+"""What tflite-runtime 2.14 still loads."""
+
+
+def every_tflite(exported: Exported) -> list[TfliteFile]:
+    files = [TfliteFile(artifact.data) for artifact in exported.artifacts if artifact.format == "tflite"]
+    assert len(files) == 5
+    return files
+
+
+def test_tflite_operators_load_in_tflite_runtime_2_14(real: Exported) -> None:
+    for file in every_tflite(real):
+        for name, version, _ in file.operators():
+            assert version <= NEWEST[name], name
+
+
+def test_tflite_operator_codes_are_listed_once_and_readable_by_old_readers(real: Exported) -> None:
+    for file in every_tflite(real):
+        codes = [(code.builtinCode, code.version) for code in file.model.operatorCodes]
+        assert len(codes) == len(set(codes))
+        assert all(code.deprecatedBuiltinCode == code.builtinCode for code in file.model.operatorCodes)
+        assert file.model.version == 3
+        assert file.data[4:8] == b"TFL3"
+
+
+def test_tflite_is_channel_last_with_a_batch_of_1(real: Exported) -> None:
+    for file in every_tflite(real):
+        assert file.tensors["input"].shape.tolist() == [1, 224, 224, 3]
+        assert file.tensors["output"].shape.tolist() == [1, 1000]
+        (inputs,), (outputs,) = file.subgraph.inputs, file.subgraph.outputs
+        assert file.subgraph.tensors[inputs].name == b"input"
+        assert file.subgraph.tensors[outputs].name == b"output"
+        for node in real.graph.nodes:
+            if isinstance(node, Conv2d):
+                channels, height, width = real.graph.shapes[node.name]
+                assert file.tensors[node.name].shape.tolist() == [1, height, width, channels]
+
+
+def test_tflite_operators_are_those_of_the_graph(v1: Exported, v2: Exported) -> None:
+    v2_layers = {"CONV_2D": 35, "DEPTHWISE_CONV_2D": 17, "ADD": 10, "MEAN": 1, "FULLY_CONNECTED": 1, "PAD": 5}
+    v1_layers = {"CONV_2D": 14, "DEPTHWISE_CONV_2D": 13, "MEAN": 1, "FULLY_CONNECTED": 1}
+    for exported, layers, weights in ((v1, v1_layers, 28), (v2, v2_layers, 53)):
+        assert tflite_of(exported, "fp32").counts() == layers
+        assert tflite_of(exported, "fp16").counts() == {**layers, "DEQUANTIZE": weights}
+        assert tflite_of(exported, "int8").counts() == {**layers, "QUANTIZE": 1, "DEQUANTIZE": 1}
+        assert tflite_of(exported, "int8", "int8").counts() == layers
+        assert tflite_of(exported, "int8", "uint8").counts() == {**layers, "QUANTIZE": 2}
+
+
+def test_tflite_fuses_activations(real: Exported) -> None:
+    expected = [node.activation.name for node in real.graph.nodes if isinstance(node, Conv2d)]
+    names = {0: "NONE", 1: "RELU", 3: "RELU6"}
+    for file in every_tflite(real):
+        found = [
+            names[operator.builtinOptions.fusedActivationFunction]  # type: ignore[attr-defined]
+            for name, _, operator in file.operators()
+            if name in ("CONV_2D", "DEPTHWISE_CONV_2D")
+        ]
+        assert found == expected
+
+
+def test_everything_inside_int8_tflite_is_an_integer(real: Exported) -> None:
+    for io in ("float32", "int8", "uint8"):
+        file = tflite_of(real, "int8", io)  # type: ignore[arg-type]
+        for name in file.tensors:
+            if name in ("input", "output"):
+                assert file.kind(name) == io.upper()
+            else:
+                assert file.kind(name) in ("INT8", "INT32"), name
+
+
+def test_integer_input_and_output_state_their_scale(real: Exported) -> None:
+    graph = real.graph
+    for io, offset in (("int8", 128), ("uint8", 0)):
+        file = tflite_of(real, "int8", io)  # type: ignore[arg-type]
+        for name, tensor in (("input", graph.input), ("output", graph.output)):
+            scale, quantization = real.quantized.tensors[tensor], file.tensors[name].quantization
+            assert quantization.scale.tolist() == [scale.scale]
+            assert quantization.zeroPoint.tolist() == [scale.zero_point - offset]
+
+
+def test_integer_input_and_output_change_no_number(real: Exported) -> None:
+    engine, images = LiteRuntime(), real.images[:2]
+    usual = engine.open(real.artifact("tflite", "int8")).run(images)
+    for io in ("int8", "uint8"):
+        result = engine.open(real.artifact("tflite", "int8", io)).run(images)  # type: ignore[arg-type]
+        np.testing.assert_allclose(result, usual, atol=1e-5)
+
+
+def test_tflite_weights_are_symmetric_per_channel_on_the_right_axis(real: Exported) -> None:
+    file = tflite_of(real, "int8")
+    for node in real.graph.kernels():
+        quantization = file.tensors[f"{node.name}.weight"].quantization
+        depthwise = isinstance(node, Conv2d) and node.is_depthwise
+        assert quantization.quantizedDimension == (3 if depthwise else 0)
+        assert len(quantization.scale) == len(node.weight)
+        assert np.abs(file.constant(f"{node.name}.weight").astype(int)).max() <= 127
+
+
+def test_tflite_constants_are_aligned_to_16_bytes(real: Exported) -> None:
+    for file in every_tflite(real):
+        found = 0
+        for name, tensor in file.tensors.items():
+            if not file.is_constant(name):
+                continue
+            data = file.model.buffers[tensor.buffer].data.tobytes()
+            if len(data) < 64:
+                continue  # short ones may occur twice
+            assert file.data.index(data) % 16 == 0, name
+            found += 1
+        assert found >= 28
+
+
+def test_a_network_that_ends_in_a_softmax_gives_float_probabilities() -> None:
+    quantized = quantized_tiny(softmax=True)
+    for io in ("float32", "int8", "uint8"):
+        data = tflite_format.write_int8(quantized, io)  # type: ignore[arg-type]
+        file = TfliteFile(data)
+        assert file.kind("output") == "FLOAT32"
+        assert file.kind("input") == io.upper()
+        scores = LiteRuntime().open(Artifact("s.tflite", "tflite", "int8", data)).run(tiny_batch())
+        np.testing.assert_allclose(scores.sum(axis=1), 1, rtol=1e-5)
+
+
+# Padding
+
+
+def tensorflow_same(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Source: TensorFlow's documentation of padding='SAME'."""
+    total = max(kernel - stride, 0) if size % stride == 0 else max(kernel - size % stride, 0)
+    return total // 2, total - total // 2
+
+
+@given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 7), st.integers(1, 7), st.integers(1, 3))
+def test_same_padding_is_tensorflows(height: int, width: int, kh: int, kw: int, stride: int) -> None:
+    pads = tflite_format._same_pads((3, height, width), (kh, kw), (stride, stride))
+    top, bottom = tensorflow_same(height, kh, stride)
+    left, right = tensorflow_same(width, kw, stride)
+    assert pads == Pads(top, left, bottom, right)
+
+
+@pytest.mark.parametrize(
+    ("pads", "operators"),
+    [(Pads(1, 1, 1, 1), 1), (Pads(0, 0, 1, 1), 0), (Pads(), 0), (Pads(2, 0, 1, 3), 1)],
+)
+def test_only_padding_that_tensorflow_has_no_word_for_needs_an_operator(pads: Pads, operators: int) -> None:
+    graph = tiny_graph(pads=pads)
+    data = tflite_format.write_float(graph, "fp32")
+    assert TfliteFile(data).counts().get("PAD", 0) == operators
+    result = LiteRuntime().open(Artifact("p.tflite", "tflite", "fp32", data)).run(tiny_batch())
+    onnx_data = onnx_format.write_float(graph, "fp32")
+    truth = OnnxRuntime().open(Artifact("p.onnx", "onnx", "fp32", onnx_data)).run(tiny_batch())
+    np.testing.assert_allclose(result, truth, rtol=1e-4, atol=1e-5)
+
+
+# Agreement
+
+
+def sqnr_db(truth: FloatArray, result: FloatArray) -> float:
+    return float(
+        10
+        * np.log10((truth.astype(np.float64) ** 2).sum() / ((truth - result).astype(np.float64) ** 2).sum())
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "least_db"),
+    [
+        ("v1", "fp32", 110),
+        ("v1", "fp16", 55),
+        ("v1", "int8", 23),
+        ("v2", "fp32", 110),
+        ("v2", "fp16", 55),
+        ("v2", "int8", 18),
+    ],
+)
+def test_files_with_real_weights_agree_with_torch(
+    name: str, precision: Precision, least_db: float, request: pytest.FixtureRequest
+) -> None:
+    real: Exported = request.getfixturevalue(name)
+    truth = real.source.reference.run(real.images)
+    for engine in (OnnxRuntime(), LiteRuntime()):
+        result = engine.open(real.artifact(engine.format, precision)).run(real.images)
+        assert sqnr_db(truth, result) >= least_db, engine.name
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_fp16_and_fp32_files_agree_between_runtimes(small: Exported, precision: Precision) -> None:
+    first = OnnxRuntime().open(small.artifact("onnx", precision)).run(small.images)
+    second = LiteRuntime().open(small.artifact("tflite", precision)).run(small.images)
+    assert sqnr_db(first, second) > 100
+
+
+# The registry
+
+
+def test_formats_are_found_by_name_and_extension() -> None:
+    assert plugin_names("formats") == ("onnx", "tflite")
+    for name in plugin_names("formats"):
+        form = load_plugin("formats", name)
+        assert form.name == name
+        assert format_of(Path(f"model{form.extension.upper()}")) is form
+
+
+def test_an_unknown_extension_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"no format ends in \.pb") as caught:
+        format_of(Path("model.pb"))
+    assert caught.value.hint == "known: .onnx, .tflite"
+
+
+def test_a_format_without_integer_input_keeps_its_own() -> None:
+    assert io_types(onnx_format.FORMAT, "uint8") == "float32"
+    assert io_types(tflite_format.FORMAT, "uint8") == "uint8"
+
+
+def test_file_names_say_precision_and_integer_input() -> None:
+    assert artifact_name("m", onnx_format.FORMAT, "fp16", "float32") == "m_fp16.onnx"
+    assert artifact_name("m", tflite_format.FORMAT, "int8", "uint8") == "m_int8_io_uint8.tflite"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_files_precision_is_told_from_its_bytes(small: Exported, precision: Precision) -> None:
+    for form in (onnx_format.FORMAT, tflite_format.FORMAT):
+        assert form.read_precision(small.artifact(form.name, precision).data) == precision
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x00\x00", b"PK\x03\x04 not a model at all", b"\xff" * 64, b"\x00\x00\x00\x00TFL3"]
+)
+@pytest.mark.parametrize("name", ["onnx", "tflite"])
+def test_what_is_no_model_has_no_precision(name: str, data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"not an? (ONNX|TFLite) model"):
+        load_plugin("formats", name).read_precision(data)
+
+
+def test_a_fully_connected_weight_is_written_as_it_is() -> None:
+    node = FullyConnected(
+        "fc", "pool", np.arange(10, dtype=np.float32).reshape(2, 5), np.zeros(2, np.float32)
+    )
+    assert tflite_format._laid_out(node, node.weight) is node.weight
