@@ -338,10 +338,17 @@ def _read_clip(reader: _Reader, node: onnx.NodeProto) -> None:
     kinds[0.0, float(np.finfo(np.float32).max)] = Activation.RELU
     if bounds not in kinds:
         raise reader.refuse(node, f"clamps to {bounds}; ReLU (0, ∞) and ReLU6 (0, 6) are supported")
+    _refuse_in_head(reader, node)
     reader.add(node, Clamp(reader.layer_name(node), reader.tensor(node), kinds[bounds]))
 
 
+def _refuse_in_head(reader: _Reader, node: onnx.NodeProto) -> None:
+    if reader.tensor(node) in reader.vectors:
+        raise reader.refuse(node, "an activation after the pool; one linear layer is supported there")
+
+
 def _read_relu(reader: _Reader, node: onnx.NodeProto) -> None:
+    _refuse_in_head(reader, node)
     reader.add(node, Clamp(reader.layer_name(node), reader.tensor(node), Activation.RELU))
 
 

@@ -165,14 +165,15 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
         UsageError, MissingError, DamagedInputError: What the user can mend; nothing is left behind.
     """
     check_place(request.out, force=request.force)
+    labels = None if request.onnx else class_names(request.spec, request.labels)
     stages = Stages(progress)
+    with stages("choose images"):
+        choice = choose_images(request.calibration, request.recipe)
     with stages("load torch and the network"):
         reference = open_reference(request)
     with stages("capture"):
         source = capture(request, reference)
-    labels = class_names(source.spec, request.labels)
-    with stages("choose images"):
-        choice = choose_images(request.calibration, request.recipe)
+    labels = labels or class_names(source.spec, request.labels)
     quantized = None
     if "int8" in request.precisions:
         with stages("quantize", len(choice.calibrate)) as advance:

@@ -22,8 +22,8 @@ class DriftRow:
         top5_percent: Share of labelled images whose label is among the best five.
         top1_drop_points: The reference's top-1 minus this one's, in percentage points.
         agreement_percent: Share of images whose best class is the reference's.
-        sqnr_db: Signal-to-quantization-noise ratio of the outputs; infinite where they are equal, minus infinity where
-            an output is NaN or infinite.
+        sqnr_db: Signal-to-quantization-noise ratio of the outputs; infinite where they are equal,
+            minus infinity where an output is NaN or infinite.
         cosine: Mean cosine similarity of the outputs.
         max_abs: Largest difference of any output.
         kl: Mean Kullback–Leibler divergence of the class probabilities, in nats.

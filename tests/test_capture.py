@@ -507,7 +507,7 @@ REFUSED = {
     "is not global": local_pool,
     "constant zero padding": reflecting,
     "only constant zero padding": padding_ones,
-    "must read the pooled features": activated_head,
+    "an activation after the pool": activated_head,
     "adds tensors of shapes": broadcast_add,
     "adds a constant": add_constant,
     "only the pooled features": no_pool,

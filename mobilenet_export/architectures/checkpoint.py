@@ -17,7 +17,7 @@ from mobilenet_export.architectures.initialize import SEED, initialize
 from mobilenet_export.architectures.layouts import OWN, Layout, adapt_spec, check_fit, key_map, recognise
 from mobilenet_export.errors import DamagedInputError, UsageError, unknown_name
 from mobilenet_export.shipped import shipped_path
-from mobilenet_export.spec import Limits, ModelSpec, WeightsSpec, read_spec, spec_paths
+from mobilenet_export.spec import OTHER_LIMITS, ModelSpec, WeightsSpec, read_spec, spec_paths
 
 NO_WEIGHTS = "none"
 """The name of no weights: seeded random ones."""
@@ -126,8 +126,7 @@ def _random(spec: ModelSpec) -> LoadedModel:
 
 
 def _without_published(spec: ModelSpec) -> ModelSpec:
-    limits = Limits(spec.limits.fp32_sqnr_db, spec.limits.fp16_sqnr_db)
-    return dataclasses.replace(spec, weights=None, limits=limits)
+    return dataclasses.replace(spec, weights=None, limits=OTHER_LIMITS)
 
 
 def _specs_with_weights() -> list[ModelSpec]:

@@ -113,7 +113,7 @@ def _spec(
 
 def _onnx_spec(own: Path, arch: str | None, mean: str | None, std: str | None) -> "ModelSpec":
     """A spec for a user's file: how images are preprocessed; size and classes come from the file."""
-    from mobilenet_export.spec import Limits, find_spec  # noqa: PLC0415
+    from mobilenet_export.spec import OTHER_LIMITS, find_spec  # noqa: PLC0415
 
     if arch is None and (mean is None or std is None):
         raise UsageError(
@@ -122,10 +122,9 @@ def _onnx_spec(own: Path, arch: str | None, mean: str | None, std: str | None) -
         )
     base = find_spec(arch or "v2")
     preprocess = _preprocess(base.preprocess, mean, std)
-    limits = Limits(base.limits.fp32_sqnr_db, base.limits.fp16_sqnr_db)
     summary = f"read from {own.name}"
     base = dataclasses.replace(
-        base, architecture="onnx", summary=summary, alias=None, weights=None, limits=limits
+        base, architecture="onnx", summary=summary, alias=None, weights=None, limits=OTHER_LIMITS
     )
     return dataclasses.replace(base, name=own.stem, preprocess=preprocess, parameters=None, macs=None)
 
