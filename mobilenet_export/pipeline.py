@@ -30,7 +30,7 @@ from mobilenet_export.bundle import (
     read_bundle,
     write_document,
 )
-from mobilenet_export.checks.drift import Evidence, Subject, find_failures, measure_drift
+from mobilenet_export.checks.drift import Evidence, Subject, judge, measure_drift
 from mobilenet_export.checks.metrics import sqnr_db
 from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.formats import Format, artifact_name, format_of, io_types
@@ -382,7 +382,7 @@ def check_drift(
         evidence,
         probabilities=source.spec.softmax,
     )
-    return dataclasses.replace(report, failures=find_failures(report, source.spec.limits, None))
+    return judge(report, source.spec.limits, None)
 
 
 def _evidence(
@@ -601,7 +601,7 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
             probabilities=target.spec.softmax,
         )
     limits = merge_limits(target.spec.limits, request.limits)
-    return dataclasses.replace(report, failures=find_failures(report, limits, request.max_drop_points))
+    return judge(report, limits, request.max_drop_points)
 
 
 def find_target(request: ValidateRequest) -> Target:

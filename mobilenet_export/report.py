@@ -21,6 +21,7 @@ class DriftRow:
         top1_percent: Share of labelled images whose best class is the label.
         top5_percent: Share of labelled images whose label is among the best five.
         top1_drop_points: The reference's top-1 minus this one's, in percentage points.
+        top1_drop_interval_points: 95 % confidence interval of that, from the same images.
         agreement_percent: Share of images whose best class is the reference's.
         sqnr_db: Signal-to-quantization-noise ratio of the outputs; infinite where they are equal,
             minus infinity where an output is NaN or infinite.
@@ -37,6 +38,7 @@ class DriftRow:
     top1_percent: float | None
     top5_percent: float | None
     top1_drop_points: float | None
+    top1_drop_interval_points: tuple[float, float] | None
     agreement_percent: float
     sqnr_db: float
     cosine: float
@@ -56,6 +58,7 @@ class DriftReport:
         reference_top1_percent: Of the reference on the labelled images.
         rows: One per file and runtime.
         failures: One line per limit that was not met.
+        doubts: One line per limit that so few images cannot decide.
     """
 
     reference: str
@@ -65,17 +68,23 @@ class DriftReport:
     reference_top1_percent: float | None
     rows: tuple[DriftRow, ...]
     failures: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @property
-    def verdict(self) -> Literal["pass", "fail"]:
+    def verdict(self) -> Literal["pass", "fail", "inconclusive"]:
         """Whether every limit was met."""
-        return "fail" if self.failures else "pass"
+        return "fail" if self.failures else "inconclusive" if self.doubts else "pass"
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON-able table; an infinite ratio becomes null."""
         table = dataclasses.asdict(self)
         table["rows"] = [_json_row(row) for row in self.rows]
-        return {**table, "failures": list(self.failures), "verdict": self.verdict}
+        return {
+            **table,
+            "failures": list(self.failures),
+            "doubts": list(self.doubts),
+            "verdict": self.verdict,
+        }
 
 
 def _json_row(row: DriftRow) -> dict[str, Any]:
@@ -84,4 +93,8 @@ def _json_row(row: DriftRow) -> dict[str, Any]:
     for name, value in table.items():
         if isinstance(value, float):
             table[name] = None if math.isinf(value) else float(f"{value:.6g}")
+    if row.top1_drop_interval_points is not None:
+        table["top1_drop_interval_points"] = [
+            float(f"{bound:.6g}") for bound in row.top1_drop_interval_points
+        ]
     return table

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mobilenet_export.artifact import Artifact
-from mobilenet_export.checks.drift import Evidence, Subject, find_failures, measure_drift, sqnr_limit
+from mobilenet_export.checks.drift import Evidence, Subject, judge, measure_drift, sqnr_limit
 from mobilenet_export.checks.metrics import DriftSums, decibel, sqnr_db
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.report import DriftReport, DriftRow
@@ -160,6 +160,7 @@ def test_a_report_has_a_row_per_file_and_runtime() -> None:
     assert second.sqnr_db == pytest.approx(10 * math.log10(36 / 18))
     assert second.max_abs == 3
     assert [second.top1_percent, second.top5_percent, second.top1_drop_points] == [None] * 3
+    assert second.top1_drop_interval_points is None
 
 
 def test_labels_give_accuracy_and_its_drop() -> None:
@@ -201,7 +202,7 @@ def row(**changes: object) -> DriftRow:
 
 
 def failures_of(found: DriftRow, limits: Limits = Limits(), max_drop: float | None = None) -> tuple[str, ...]:
-    return find_failures(dataclasses.replace(report_of({}), rows=(found,)), limits, max_drop)
+    return judge(dataclasses.replace(report_of({}), rows=(found,)), limits, max_drop).failures
 
 
 def test_no_limit_is_no_failure() -> None:
@@ -227,11 +228,22 @@ def test_agreement_is_a_limit_of_int8_only() -> None:
 
 
 def test_a_top1_drop_beyond_the_most_allowed_fails() -> None:
-    assert failures_of(row(top1_drop_points=1.0), max_drop=1.0) == ()
-    assert failures_of(row(top1_drop_points=-3.0), max_drop=0.0) == ()
-    assert failures_of(row(top1_drop_points=None), max_drop=0.0) == ()
-    (failure,) = failures_of(row(top1_drop_points=1.5), max_drop=1.0)
-    assert failure == "b.tflite in litert: top-1 drops 1.50 points, more than 1"
+    assert failures_of(row(top1_drop_points=0.4, top1_drop_interval_points=(-0.2, 1.0)), max_drop=1.0) == ()
+    assert failures_of(row(top1_drop_points=None, top1_drop_interval_points=None), max_drop=0.0) == ()
+    (failure,) = failures_of(row(top1_drop_points=1.5, top1_drop_interval_points=(1.1, 1.9)), max_drop=1.0)
+    assert failure == (
+        "b.tflite in litert: top-1 drops 1.50 points, 95 % interval +1.10 to +1.90: more than 1"
+    )
+
+
+def test_a_top1_drop_that_so_few_images_cannot_tell_is_in_doubt() -> None:
+    found = row(top1_drop_points=0.5, top1_drop_interval_points=(-0.3, 1.4))
+    report = judge(dataclasses.replace(report_of({"1": 0}), rows=(found,)), Limits(), 1.0)
+    assert (report.failures, report.verdict) == ((), "inconclusive")
+    (doubt,) = report.doubts
+    assert doubt.endswith("95 % interval -0.30 to +1.40: 1 images cannot tell whether more than 1")
+    both = dataclasses.replace(report, failures=("worse",))
+    assert both.verdict == "fail"
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

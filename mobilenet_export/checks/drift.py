@@ -1,10 +1,12 @@
 """Drift: every file in every runtime against the reference, on the same images, in one pass."""
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mobilenet_export.artifact import Artifact, Precision
+from mobilenet_export.checks.interval import drop_interval
 from mobilenet_export.checks.metrics import DriftSums
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.report import DriftReport, DriftRow
@@ -74,6 +76,7 @@ def _row(subject: Subject, sums: DriftSums) -> DriftRow:
         top1_percent=sums.percent(sums.top1, sums.labelled),
         top5_percent=sums.percent(sums.top5, sums.labelled),
         top1_drop_points=sums.percent(sums.reference_top1 - sums.top1, sums.labelled),
+        top1_drop_interval_points=drop_interval(sums.pairs) if sums.labelled else None,
         agreement_percent=100 * sums.agreements / sums.images,
         sqnr_db=sums.sqnr_db,
         cosine=sums.cosine_sum / sums.images,
@@ -82,23 +85,45 @@ def _row(subject: Subject, sums: DriftSums) -> DriftRow:
     )
 
 
-def find_failures(report: DriftReport, limits: Limits, max_drop_points: float | None) -> tuple[str, ...]:
-    """Return one line per limit that a row does not meet; None is no limit, and NaN or infinity meets none."""
+def judge(report: DriftReport, limits: Limits, max_drop_points: float | None) -> DriftReport:
+    """Return the report with one line per limit that a row does not meet, and per limit that it cannot decide.
+
+    None is no limit, and NaN or infinity meets none. A top-1 drop fails where its whole 95 % interval lies beyond
+    the most allowed, passes where all of it lies within, and is in doubt otherwise.
+    """
     failures: list[str] = []
+    doubts: list[str] = []
     for row in report.rows:
         where = f"{row.file} in {row.runtime}"
-        least = sqnr_limit(limits, row.precision)
-        if row.sqnr_db == -math.inf:
-            failures.append(f"{where}: its outputs hold NaN or infinity")
-        elif least is not None and row.sqnr_db < least:
-            failures.append(f"{where}: SQNR {row.sqnr_db:.1f} dB is below {least:g} dB")
-        least = limits.int8_agreement_percent if row.precision == "int8" else None
-        if least is not None and row.agreement_percent < least:
-            failures.append(f"{where}: agreement {row.agreement_percent:.2f} % is below {least:g} %")
-        drop = row.top1_drop_points
-        if max_drop_points is not None and drop is not None and drop > max_drop_points:
-            failures.append(f"{where}: top-1 drops {drop:.2f} points, more than {max_drop_points:g}")
-    return tuple(failures)
+        failures += [f"{where}: {reason}" for reason in _drift_failures(row, limits)]
+        interval = row.top1_drop_interval_points
+        if max_drop_points is None or interval is None or interval[1] <= max_drop_points:
+            continue
+        found = f"{where}: top-1 drops {row.top1_drop_points:.2f} points, 95 % interval {_span(interval)}"
+        if interval[0] > max_drop_points:
+            failures.append(f"{found}: more than {max_drop_points:g}")
+        else:
+            doubts.append(
+                f"{found}: {report.labelled} images cannot tell whether more than {max_drop_points:g}"
+            )
+    return dataclasses.replace(report, failures=tuple(failures), doubts=tuple(doubts))
+
+
+def _span(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:+.2f} to {interval[1]:+.2f}"
+
+
+def _drift_failures(row: DriftRow, limits: Limits) -> list[str]:
+    if row.sqnr_db == -math.inf:
+        return ["its outputs hold NaN or infinity"]
+    failures = []
+    least = sqnr_limit(limits, row.precision)
+    if least is not None and row.sqnr_db < least:
+        failures.append(f"SQNR {row.sqnr_db:.1f} dB is below {least:g} dB")
+    least = limits.int8_agreement_percent if row.precision == "int8" else None
+    if least is not None and row.agreement_percent < least:
+        failures.append(f"agreement {row.agreement_percent:.2f} % is below {least:g} %")
+    return failures
 
 
 def sqnr_limit(limits: Limits, precision: Precision) -> float | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mobilenet_export.checks.interval import PairedCounts
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.interpreter import softmax
 
@@ -49,10 +50,11 @@ class DriftSums:
     cosine_sum: float = 0.0
     kl_sum: float = 0.0
     max_abs: float = 0.0
-    labelled: int = 0
-    top1: int = 0
+    both: int = 0
+    reference_only: int = 0
+    result_only: int = 0
+    neither: int = 0
     top5: int = 0
-    reference_top1: int = 0
 
     def add(self, reference: FloatArray, result: FloatArray, labels: list[int | None]) -> None:
         """Add a batch: outputs float32 (N, K) of the reference and the result, a label or None per image."""
@@ -78,10 +80,32 @@ class DriftSums:
         for expected, truth, scores in zip(labels, reference, result, strict=True):
             if expected is None:
                 continue
-            self.labelled += 1
-            self.reference_top1 += int(truth.argmax() == expected)
-            self.top1 += int(scores.argmax() == expected)
+            was, now = truth.argmax() == expected, scores.argmax() == expected
+            self.both += int(was and now)
+            self.reference_only += int(was and not now)
+            self.result_only += int(now and not was)
+            self.neither += int(not was and not now)
             self.top5 += int(expected in np.argsort(-scores, kind="stable")[:5])
+
+    @property
+    def pairs(self) -> PairedCounts:
+        """Of the labelled images, how many each model got right."""
+        return PairedCounts(self.both, self.reference_only, self.result_only, self.neither)
+
+    @property
+    def labelled(self) -> int:
+        """Number of images that had a label."""
+        return self.pairs.images
+
+    @property
+    def top1(self) -> int:
+        """Labelled images that the result got right."""
+        return self.both + self.result_only
+
+    @property
+    def reference_top1(self) -> int:
+        """Labelled images that the reference got right."""
+        return self.both + self.reference_only
 
     @property
     def sqnr_db(self) -> float:

@@ -15,7 +15,8 @@ from mobilenet_export.errors import ExitCode, MnxError
 
 EPILOG = (
     "Exit codes: 0 done · 1 a check failed · 2 usage · 3 something is missing (dependency, space, permission) · "
-    "4 damaged input · 70 a bug of ours · 130 interrupted. MNX_TRACEBACK=1 shows where an error came from."
+    "4 damaged input · 5 inconclusive · 70 a bug of ours · 130 interrupted. "
+    "MNX_TRACEBACK=1 shows where an error came from."
 )
 
 app = typer.Typer(

@@ -23,7 +23,7 @@ def drift_table(report: DriftReport, sizes: Mapping[str, tuple[int, str]]) -> Ta
         "runtime",
         "agree",
         "SQNR",
-        *(("top-1", "drop") if report.labelled else ()),
+        *(("top-1", "drop", "95 % interval") if report.labelled else ()),
     ):
         table.add_column(name, justify="left" if name in ("sha256", "runtime") else "right", no_wrap=True)
     shown: set[str] = set()
@@ -31,16 +31,18 @@ def drift_table(report: DriftReport, sizes: Mapping[str, tuple[int, str]]) -> Ta
         size, sha256 = sizes[row.file]
         new = row.file not in shown
         cells = [row.file, f"{size:,}", sha256[:8]] if new else ["", "", ""]
-        table.add_row(*cells, *_measures(row, labelled=bool(report.labelled)))
+        table.add_row(*cells, *measures(row, labelled=bool(report.labelled)))
         shown.add(row.file)
     return table
 
 
-def _measures(row: DriftRow, *, labelled: bool) -> list[str]:
+def measures(row: DriftRow, *, labelled: bool) -> list[str]:
+    """Return a row's cells from the runtime on; with labels also top-1, its drop and the drop's interval."""
     ratio = "equal" if row.sqnr_db == math.inf else f"{row.sqnr_db:.1f} dB"
     cells = [row.runtime, f"{row.agreement_percent:.1f} %", ratio]
     if labelled:
-        cells += [f"{row.top1_percent:.2f} %", f"{row.top1_drop_points:+.2f}"]
+        low, high = row.top1_drop_interval_points or (math.nan, math.nan)
+        cells += [f"{row.top1_percent:.2f} %", f"{row.top1_drop_points:+.2f}", f"{low:+.2f} … {high:+.2f}"]
     return cells
 
 

@@ -29,6 +29,11 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def print_text(text: str) -> None:
+    """Print a document on stdout as it is."""
+    sys.stdout.write(text)
+
+
 def console(*, stderr: bool = False) -> "Console":
     """Return a rich console; wide where it is no terminal."""
     from rich.console import Console  # noqa: PLC0415 (slow)

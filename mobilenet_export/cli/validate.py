@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mobilenet_export.cli import terminal
-from mobilenet_export.errors import ExitCode, UsageError
+from mobilenet_export.errors import ExitCode, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from mobilenet_export.pipeline import ValidateRequest
@@ -33,11 +33,16 @@ def validate_command(
         Path | None,
         typer.Option(help="Your weights or .onnx that the files were exported from.", metavar="FILE"),
     ] = None,
+    report_as: Annotated[
+        str | None,
+        typer.Option("--report", help="Print the report for CI instead: md or junit.", metavar="KIND"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Check the files of a bundle against the original in every runtime that reads them.
 
-    Without --data on the shipped procedural images, which have no labels. Exit code 1 where a limit is not met.
+    Without --data on the shipped procedural images, which have no labels. Exit code 1 where a limit is not met,
+    5 where --max-drop needs more images to decide.
     """
     from mobilenet_export.pipeline import ValidateRequest, validate  # noqa: PLC0415 (imports numpy and onnx)
     from mobilenet_export.spec import Limits, find_spec  # noqa: PLC0415
@@ -49,6 +54,8 @@ def validate_command(
     ):
         if value is not None and not value >= 0:
             raise UsageError(f"{option} {value}: must be 0 or more", f"{option} is a number of its unit")
+    if report_as not in (None, "md", "junit"):
+        raise unknown_name("report", str(report_as), ("md", "junit"))
     request = ValidateRequest(
         targets=tuple(targets),
         spec=find_spec(arch) if arch else None,
@@ -63,10 +70,18 @@ def validate_command(
     report = validate(request, terminal.progress)
     if as_json:
         terminal.print_json(report.to_json())
+    elif report_as:
+        _print_for_ci(report, report_as)
     else:
         _print(report, request)
-    if report.failures:
-        raise typer.Exit(ExitCode.CHECK_FAILED)
+    if report.verdict != "pass":
+        raise typer.Exit(ExitCode.CHECK_FAILED if report.failures else ExitCode.INCONCLUSIVE)
+
+
+def _print_for_ci(report: "DriftReport", kind: str) -> None:
+    from mobilenet_export.cli.reports import junit, markdown  # noqa: PLC0415 (imports rich)
+
+    terminal.print_text(markdown(report) if kind == "md" else junit(report))
 
 
 def _print(report: "DriftReport", request: "ValidateRequest") -> None:
@@ -80,4 +95,6 @@ def _print(report: "DriftReport", request: "ValidateRequest") -> None:
     screen.print(summary(report), markup=False, style="dim")
     for failure in report.failures:
         screen.print(f"failed: {failure}", markup=False, style="red")
+    for doubt in report.doubts:
+        screen.print(f"in doubt: {doubt}", markup=False, style="yellow")
     screen.print(f"verdict: {report.verdict}", markup=False, style="bold")
