@@ -86,21 +86,20 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         schema = document["schema"]
-        names = [_entry(entry)["path"] for entry in document["files"]]
-        (
-            document["model"],
-            document["source"]["kind"],
-            document["source"]["origin"],
-            document["source"]["sha256"],
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedInputError(
-            f"{path}: not a bundle's document: {error!r}", "export the bundle again"
-        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise DamagedInputError(f"{path}: not a bundle's document", "export the bundle again") from None
     if schema != SCHEMA:
         raise DamagedInputError(
             f"{path}: schema {schema}; this version reads {SCHEMA}", "update mobilenet-export"
         )
+    try:
+        names = [_entry(entry)["path"] for entry in document["files"]]
+        (document["model"], *(document["source"][name] for name in ("kind", "origin", "sha256")))
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise DamagedInputError(
+            f"{path}: not a bundle's document: {reason}", "export the bundle again"
+        ) from None
     if any(Path(name).name != name or name in ("", "..") for name in names):
         raise DamagedInputError(f"{path}: a file lies outside the bundle", "export the bundle again")
     return Bundle(folder, document)
@@ -131,7 +130,7 @@ def new_bundle(folder: Path, *, force: bool) -> Iterator[Path]:
     try:
         yield partial
         partial.chmod(0o777 & ~_umask())
-        _replace(folder, partial)
+        _replace(folder, partial, force=force)
     except OSError as error:
         raise _unwritable(folder, error) from None
     finally:
@@ -139,24 +138,38 @@ def new_bundle(folder: Path, *, force: bool) -> Iterator[Path]:
 
 
 def check_place(folder: Path, *, force: bool) -> None:
-    """Refuse a place that is taken, before any work is done.
+    """Refuse a place that is taken or cannot be written to, before any work is done.
 
     Raises:
         UsageError: Something is there and `force` is not given, or it is not a bundle and so not ours to delete.
+        MissingError: The place cannot be written to.
     """
-    if not folder.exists() and not folder.is_symlink():
+    nearest = folder.absolute().parent
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise MissingError(f"cannot write {folder}: {nearest} is no folder to write to", "give another --out")
+    if folder.is_symlink():
+        raise UsageError(f"{folder} is a symbolic link", "give the folder itself as --out")
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not force:
         raise UsageError(f"{folder} exists", "give --force to replace it, or another --out")
-    is_bundle = folder.is_dir() and not folder.is_symlink() and (folder / DOCUMENT).is_file()
-    if not is_bundle and not (folder.is_dir() and not any(folder.iterdir())):
+    if not (folder / DOCUMENT).is_file():
         raise UsageError(f"{folder} is not a bundle, so --force does not delete it", "give another --out")
 
 
-def _replace(folder: Path, partial: Path) -> None:
+def _replace(folder: Path, partial: Path, *, force: bool) -> None:
     """Put the new folder in place; the old one is deleted only once the new one is there."""
-    if not folder.exists():
-        partial.rename(folder)
+    if not force or not folder.exists():
+        try:
+            partial.rename(folder)  # takes the place of an empty folder too
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise UsageError(
+                    f"{folder} exists by now", "give --force to replace it, or another --out"
+                ) from None
+            raise
         return
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent))
     folder.rename(old / folder.name)

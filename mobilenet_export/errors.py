@@ -19,6 +19,8 @@ class ExitCode(IntEnum):
     INCONCLUSIVE = 5
     INTERNAL = 70
     INTERRUPTED = 130
+    BROKEN_PIPE = 141
+    """Whoever read the output closed it, as `| head -1` does."""
 
 
 class MnxError(Exception):

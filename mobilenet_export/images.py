@@ -43,6 +43,13 @@ MOST_OF_REACH = 8
 """How many times farther from 0 than any pixel's (x/255 − mean)/std a preprocessed array may reach. One that
 was never normalized reaches 255, about 100 times as far."""
 
+STEPS = (
+    "apply the EXIF orientation; convert to 8-bit RGB",
+    "resize the short side to resize_px with Pillow's filter (antialiased); long side = int(resize_px*long/short)",
+    "crop the centre to crop_px: top = int(round((height - crop_px)/2.0)), left likewise",
+    "(x/255 - mean)/std per channel R, G, B in float32, then the file's layout",
+)
+"""The preprocessing in words, for whoever has to write it again."""
 MINIMUM_IMAGES = 8
 MANIFEST = "manifest.toml"
 MANIFEST_SCHEMA = "mobilenet-export/image-set/1"
@@ -246,6 +253,14 @@ class ImageSet:
     def subset(self, names: Iterable[str]) -> "ImageSet":
         """Return the set of these images only, in the order given."""
         return replace(self, names=tuple(names))
+
+
+def save_crop(image_set: ImageSet, name: str, box_px: tuple[int, int, int, int], path: Path) -> None:
+    """Write a part of an image, (left, top, right, bottom), as PNG."""
+    picture = image_set.load(name)
+    if not isinstance(picture, Image.Image):
+        raise TypeError(f"{name} is preprocessed, so it is no picture any more")
+    picture.crop(box_px).save(path, "PNG")
 
 
 def batches(image_set: ImageSet, how: Preprocess, size: int) -> Iterator[Batch]:

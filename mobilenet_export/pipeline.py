@@ -6,7 +6,6 @@ images ─▶ activations ─▶ int8 ──┴─▶ int8 files ─▶ sessions
 
 import dataclasses
 import hashlib
-import io
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,10 +44,11 @@ from mobilenet_export.report import DriftReport
 from mobilenet_export.runtimes import Runtime, Session, available_runtimes, runtime
 from mobilenet_export.runtimes.onnxruntime import watch
 from mobilenet_export.shipped import shipped_path
-from mobilenet_export.spec import Limits, ModelSpec, check_resolution, spec_from_table, spec_to_table
+from mobilenet_export.spec import Limits, ModelSpec, spec_from_table, spec_to_table
 
 BATCH = 8
 SELF_CHECK_IMAGES = 4
+_SELF_CHECK_CROPS = ((0, 0, 256, 211), (0, 0, 199, 256))
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Called with a stage's title and its number of steps; yields a function to advance by some."""
@@ -191,6 +191,19 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
     return Export(read_bundle(request.out), artifacts, drift, stages.seconds, choice.unreadable)
 
 
+def check_request(request: ExportRequest) -> None:
+    """Find what would refuse an export, but for what only capture and quantization can tell.
+
+    Raises:
+        UsageError, MissingError, DamagedInputError: What the user can mend.
+    """
+    check_place(request.out, force=request.force)
+    if request.onnx is None:
+        class_names(request.spec, request.labels)
+    choose_images(request.calibration, request.recipe)
+    open_reference(request)
+
+
 def class_names(spec: ModelSpec, labels: Path | None) -> tuple[str, ...]:
     """Return the class names, in the order of the outputs; `class 0`, `class 1`, … where none are known.
 
@@ -202,7 +215,7 @@ def class_names(spec: ModelSpec, labels: Path | None) -> tuple[str, ...]:
     if path is None:
         return tuple(f"class {index}" for index in range(spec.classes))
     try:
-        names = tuple(path.read_text(encoding="utf-8").splitlines())
+        names = tuple(path.read_text(encoding="utf-8").rstrip().splitlines())
     except UnicodeDecodeError:
         raise DamagedInputError(
             f"{path}: not UTF-8 text", "give a text file with one class name a line"
@@ -267,14 +280,13 @@ def adopt(spec: ModelSpec, graph: Graph) -> ModelSpec:
     """Return the spec with the size, the classes and the output of a user's own graph.
 
     Raises:
-        UsageError: The image is not square, or is of a size that is not supported.
+        UsageError: The image is not square.
     """
     _, height, width = graph.input_shape
     if height != width:
         raise UsageError(
             f"{graph.name}: images of {height}×{width} px; square ones are supported", "export it square"
         )
-    check_resolution(spec, height)
     (classes,) = graph.shapes[graph.output]
     crop = spec.preprocess
     return dataclasses.replace(
@@ -378,7 +390,7 @@ def check_drift(
     evidence = _evidence(check, source.spec, {}, advance)
     report = measure_drift(
         source.reference,
-        load_subjects(artifacts, available_runtimes()),
+        load_subjects(artifacts, available_runtimes(), source.spec),
         evidence,
         probabilities=source.spec.softmax,
     )
@@ -393,17 +405,35 @@ def _evidence(
             yield batch
             advance(len(batch[0]))
 
-    return Evidence(Path(check.origin).name, stream(), labels)
+    return Evidence(_printable(check.origin), stream(), labels)
 
 
-def load_subjects(artifacts: Sequence[Artifact], engines: Sequence[Runtime]) -> tuple[Subject, ...]:
-    """Load every file in every one of the runtimes that reads its format."""
-    return tuple(
+def _printable(origin: str) -> str:
+    """A path's last part, without what its encoding could not decode."""
+    return Path(origin).name.encode("utf-8", "replace").decode()
+
+
+def load_subjects(
+    artifacts: Sequence[Artifact], engines: Sequence[Runtime], spec: ModelSpec
+) -> tuple[Subject, ...]:
+    """Load every file in every one of the runtimes that reads its format.
+
+    Raises:
+        UsageError: A file takes images of another size than the variant's.
+    """
+    subjects = tuple(
         Subject(artifact, engine.open(artifact))
         for artifact in artifacts
         for engine in engines
         if engine.format == artifact.format
     )
+    for subject in subjects:
+        if subject.session.resolution_px not in (None, spec.resolution_px):
+            raise UsageError(
+                f"{subject.artifact.file} takes {subject.session.resolution_px} px, not {spec.resolution_px} px",
+                "give the variant that it was exported from with --arch",
+            )
+    return subjects
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,29 +465,30 @@ def fill_bundle(folder: Path, contents: Contents) -> None:
 def write_self_check(folder: Path, contents: Contents) -> list[dict[str, str]]:
     """Write procedural images as PNG, and what every file makes of them in its default runtime.
 
+    PNG decodes to the same pixels everywhere; the images are not square, so that a wrong resize or crop shows.
+
     Returns:
         Name and hash of each image.
     """
     folder.mkdir()
     _, check = images.default_set()
-    check = check.subset(check.names[:SELF_CHECK_IMAGES])
-    listing = []
-    for name in check.names:
-        buffer = io.BytesIO()
-        picture = check.load(name)
-        picture.save(buffer, "PNG")  # type: ignore[union-attr]  # decodes to the same pixels everywhere
-        path = folder / f"{Path(name).stem}.png"
-        path.write_bytes(buffer.getvalue())
-        listing.append({"image": path.name, "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()})
-    batch = _values(check, contents.source.spec)
-    expected = {artifact.file: _expected(artifact, batch, contents.labels) for artifact in contents.artifacts}
+    for index, name in enumerate(check.names[:SELF_CHECK_IMAGES]):
+        images.save_crop(check, name, _SELF_CHECK_CROPS[index % 2], folder / f"{Path(name).stem}.png")
+    pictures = ImageSet.open(folder)
+    batch = _values(pictures, contents.source.spec)
+    expected = {
+        artifact.file: dict(zip(pictures.names, _expected(artifact, batch, contents.labels), strict=True))
+        for artifact in contents.artifacts
+    }
     (folder / "expected.json").write_text(
         json.dumps(expected, separators=(",", ":")) + "\n", encoding="utf-8"
     )
-    return listing
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in pictures.names}
+    return [{"image": name, "sha256": sha256} for name, sha256 in hashes.items()]
 
 
 def _expected(artifact: Artifact, batch: FloatArray, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """What a file makes of each image: the best five classes, and all outputs, dequantized to float."""
     (engine, *_) = [engine for engine in available_runtimes() if engine.format == artifact.format]
     outputs = engine.open(artifact).run(batch)
     return [
@@ -474,7 +505,7 @@ def describe(contents: Contents, self_check: list[dict[str, str]]) -> dict[str, 
     """Return the bundle's table of contents."""
     request, quantized = contents.request, contents.quantized
     calibration = {
-        "origin": Path(contents.choice.calibrate.origin).name,
+        "origin": _printable(contents.choice.calibrate.origin),
         "images": len(contents.choice.calibrate),
         "sha256": _hash_images(contents.choice.calibrate, contents.source.spec),
         "unreadable": [image.name for image in contents.choice.unreadable],
@@ -483,6 +514,7 @@ def describe(contents: Contents, self_check: list[dict[str, str]]) -> dict[str, 
         "schema": SCHEMA,
         "mobilenet_export": __version__,
         "model": spec_to_table(contents.source.spec),
+        "preprocessing": list(images.STEPS),
         "source": dict(contents.source.provenance),
         "files": [describe_file(artifact, contents) for artifact in contents.artifacts],
         "calibration": calibration if request.precisions != ("fp32",) else None,
@@ -584,7 +616,7 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
     """
     target = find_target(request)
     engines = [runtime(name) for name in request.runtimes] or list(available_runtimes())
-    subjects = load_subjects(target.artifacts, engines)
+    subjects = load_subjects(target.artifacts, engines, target.spec)
     if not subjects:
         raise UsageError(
             "none of the runtimes reads any of the files", "leave --runtime out to use all that do"
@@ -607,6 +639,9 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
 def find_target(request: ValidateRequest) -> Target:
     """Read the bundle, or the files with the bundle that they lie in, or the files with the variant given."""
     first = request.targets[0]
+    for path in request.targets:
+        if not path.exists():
+            raise UsageError(f"no such file or folder: {path}", "give a bundle, or model files")
     if first.is_dir() and len(request.targets) > 1:
         raise UsageError("one bundle at a time", "give one bundle, or files of one")
     if first.is_dir() or (first.parent / "mnx.json").is_file():

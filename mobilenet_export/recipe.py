@@ -62,7 +62,11 @@ def read_recipe(path: Path) -> QuantRecipe:
         DamagedInputError: It is not TOML, or a field is missing, unknown or out of range.
     """
     try:
-        recipe = QuantRecipe(**tomllib.loads(path.read_text(encoding="utf-8")))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        unknown = sorted(table.keys() - QuantRecipe.__annotations__.keys())
+        if unknown:
+            raise ValueError(f"unknown field {unknown[0]}")
+        recipe = QuantRecipe(**table)
         _check(recipe)
     except FileNotFoundError:
         raise UsageError(f"no such file: {path}", "shipped recipes: " + ", ".join(recipe_names())) from None

@@ -14,6 +14,9 @@ from mobilenet_export.shipped import shipped_path
 Padding = Literal["symmetric", "tensorflow"]
 """Of a stride-2 convolution: (1, 1) on every side as in torch, or TensorFlow's SAME, (0, 1) on even sizes."""
 
+MOST_CLASSES = 100_000
+OWN_ONNX = "onnx"
+"""The architecture of a network that was read from a user's ONNX file."""
 SMALLEST_PX, LARGEST_PX, STRIDE_PX = 96, 320, 32
 SMALLEST_WIDTH, LARGEST_WIDTH = 0.25, 1.4
 
@@ -241,11 +244,13 @@ def spec_to_table(spec: ModelSpec) -> dict[str, Any]:
 
 
 def check_resolution(spec: ModelSpec, resolution_px: int) -> None:
-    """Refuse an input size that the architecture has no clean feature map for.
+    """Refuse an input size that the architecture has no clean feature map for; a user's ONNX file has its own.
 
     Raises:
         UsageError: Not 96 to 320 px in steps of 32, or the network's pooling window fixes another size.
     """
+    if spec.architecture == OWN_ONNX:
+        return
     if spec.fixed_resolution and resolution_px != spec.resolution_px:
         raise UsageError(
             f"{spec.name} takes {spec.resolution_px} px only, not {resolution_px}: it pools 7×7",
@@ -280,8 +285,11 @@ def resize_spec(
             f"width {new_width} is not within {SMALLEST_WIDTH} to {LARGEST_WIDTH}",
             "the papers use 0.25, 0.35, 0.5, 0.75, 1.0 and 1.4",
         )
-    if new_classes < 2:
-        raise UsageError(f"{new_classes} classes cannot be told apart", "give --classes 2 or more")
+    if not 2 <= new_classes <= MOST_CLASSES:
+        raise UsageError(
+            f"{new_classes} classes: not within 2 to {MOST_CLASSES:,}",
+            "give --classes the number that the network has",
+        )
     check_resolution(spec, new_px)
     same_network = new_width == spec.width and new_classes == spec.classes
     crop = spec.preprocess

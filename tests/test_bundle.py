@@ -133,7 +133,30 @@ def make_dangling_link(place: Path) -> None:
     place.symlink_to(place.parent / "nowhere")
 
 
-@pytest.mark.parametrize("make", [make_folder, make_file, make_link, make_dangling_link])
+@pytest.mark.parametrize("make", [make_link, make_dangling_link])
+@pytest.mark.parametrize("force", [True, False])
+def test_a_link_is_never_replaced(make: Callable[[Path], None], force: bool, tmp_path: Path) -> None:
+    make(tmp_path / "place")
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match="is a symbolic link"), new_bundle(tmp_path / "place", force=force):
+        pytest.fail("the block must not run")
+    assert contents(tmp_path) == before
+
+
+def test_a_place_that_is_taken_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    def race() -> None:
+        with new_bundle(tmp_path / "place", force=False) as folder:
+            fill(folder, "second")
+            with new_bundle(tmp_path / "place", force=False) as other:
+                fill(other, "first")
+
+    with pytest.raises(UsageError, match="exists by now"):
+        race()
+    assert (tmp_path / "place" / "model.onnx").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+
+
+@pytest.mark.parametrize("make", [make_folder, make_file])
 def test_force_never_deletes_what_is_not_a_bundle(make: Callable[[Path], None], tmp_path: Path) -> None:
     place = tmp_path / "place"
     make(place)
@@ -146,10 +169,11 @@ def test_force_never_deletes_what_is_not_a_bundle(make: Callable[[Path], None], 
     assert contents(tmp_path) == before
 
 
-def test_force_takes_an_empty_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("force", [True, False])
+def test_an_empty_folder_is_taken(force: bool, tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
-    with new_bundle(place, force=True) as folder:
+    with new_bundle(place, force=force) as folder:
         fill(folder)
     assert read_bundle(place).artifacts()[0].data == b"new"
 
@@ -245,7 +269,7 @@ def test_an_entry_that_is_not_complete_is_refused(field: str, place: Path) -> No
             read_bundle(place)
 
 
-@pytest.mark.parametrize("field", ["model", "source", "files", "schema"])
+@pytest.mark.parametrize("field", ["model", "source", "files"])
 def test_a_document_that_is_not_complete_is_refused(field: str, place: Path) -> None:
     document = json.loads((place / "mnx.json").read_text())
     del document[field]
@@ -307,7 +331,8 @@ def test_a_bundle_holds_what_it_lists(exported: Export) -> None:
         for suffix in ("onnx", "tflite")
     ]
     assert set(document) == {
-        "schema", "mobilenet_export", "model", "source", "files", "calibration", "recipe", "decisions",
+        "schema", "mobilenet_export", "model", "preprocessing",
+        "source", "files", "calibration", "recipe", "decisions",
         "versions", "drift", "self_check",
     }  # fmt: skip
     assert exported.bundle.artifacts() == exported.artifacts
@@ -353,9 +378,10 @@ def test_the_self_check_can_be_repeated(exported: Export) -> None:
     for artifact in exported.artifacts:
         engine = load_plugin("runtimes", {"onnx": "onnxruntime", "tflite": "litert"}[artifact.format])
         outputs = engine.open(artifact).run(batch)
-        wanted = np.float32([entry["output"] for entry in expected[artifact.file]])
+        entries = [expected[artifact.file][name] for name in image_set.names]
+        wanted = np.float32([entry["output"] for entry in entries])
         np.testing.assert_allclose(outputs, wanted, rtol=1e-5, atol=1e-6, err_msg=artifact.file)
-        for scores, entry in zip(outputs, expected[artifact.file], strict=True):
+        for scores, entry in zip(outputs, entries, strict=True):
             best = entry["top5"][0]
             assert best["class"] == scores.argmax()
             assert best["label"] == f"class {best['class']}"

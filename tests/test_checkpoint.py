@@ -464,7 +464,7 @@ def test_another_number_of_classes_is_said_with_the_option(
     torch.save(small_state, tmp_path / "x.pth")
     with pytest.raises(UsageError) as caught:
         build_with_weights(small_spec(1000), tmp_path / "x.pth")
-    assert caught.value.message == "checkpoint has 10 classes, 1000 were asked for"
+    assert caught.value.message == "checkpoint has 10 classes, the variant has 1000"
     assert caught.value.hint == "--classes 10"
 
 

@@ -441,7 +441,7 @@ USAGE: dict[str, tuple[list[str], str, str]] = {
         "100 px is not 96 to 320 in steps of 32",
         "96, 128",
     ),
-    "one class": (["--arch", "v2", "--classes", "1"], "1 classes cannot be told apart", "2 or more"),
+    "one class": (["--arch", "v2", "--classes", "1"], "1 classes: not within 2 to 100,000", "--classes"),
     "classes without weights": (
         ["--arch", "v2", "--classes", "7"],
         "no embedded weights for 7 classes",
@@ -474,8 +474,8 @@ USAGE: dict[str, tuple[list[str], str, str]] = {
     "two numbers": (["my.onnx", "--mean", "1,2", "--std", "1,1,1"], "--mean 1,2: not three numbers", "0.485"),
     "std of zero": (
         ["my.onnx", "--mean", "0,0,0", "--std", "1,0,1"],
-        "--std 1,0,1: must be above 0",
-        "standard",
+        "--std 1,0,1: not within 0 to 1",
+        "divide by 255",
     ),
     "missing onnx": (["my.onnx", "--arch", "v2"], "my.onnx", "path"),
 }
@@ -495,12 +495,12 @@ def test_what_does_not_fit_together_ends_in_2(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "lies in no bundle"),
+        (["nowhere"], "no such file or folder: nowhere"),
         ([".", "."], "one bundle at a time"),
         (["."], "is not a bundle"),
         (["x.onnx", "--arch", "v5"], "unknown arch: v5"),
-        (["x.onnx", "--arch", "v2"], "No such file"),
-        (["x.pb", "--arch", "v2"], "no format ends in .pb"),
+        (["x.onnx", "--arch", "v2"], "no such file or folder: x.onnx"),
+        (["x.pb", "--arch", "v2"], "no such file or folder: x.pb"),
         (["x.onnx", "--arch", "v2", "--max-drop", "-1"], "--max-drop -1.0: must be 0 or more"),
         (["x.onnx", "--arch", "v2", "--min-sqnr", "nan"], "--min-sqnr nan: must be 0 or more"),
         ([], "Missing argument"),

@@ -431,7 +431,7 @@ def test_a_missing_recipe_file_is_a_usage_error(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("", "missing 2 required"),
-        ('name = "x"\nsummary = ""\nnoise = 1', "unexpected keyword argument 'noise'"),
+        ('name = "x"\nsummary = ""\nnoise = 1', "unknown field noise"),
         ('name = "x"\nsummary = ""\nseed = "one"', "seed must be of type int"),
         ('name = "x"\nsummary = ""\nseed = true', "seed must be of type int"),
         ('name = "x"\nsummary = ""\nheld_out_images = 64', "held_out_images"),

@@ -206,7 +206,7 @@ def check_fit(network: Classifier, shapes: Shapes, layout: Layout) -> None:
         return
     classes = _class_count(shapes, expected, head)
     if classes and expected.keys() == shapes.keys() and wrong <= head:
-        message = f"checkpoint has {classes} classes, {network.spec.classes} were asked for"
+        message = f"checkpoint has {classes} classes, the variant has {network.spec.classes}"
         raise UsageError(message, f"--classes {classes}")
     message = f"the checkpoint does not fit {network.spec.architecture} ({layout.name} keys): {faults}"
     raise DamagedInputError(message, _what_fits(network.spec, shapes, layout))

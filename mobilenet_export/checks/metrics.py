@@ -66,7 +66,7 @@ class DriftSums:
         self.signal += _energy(reference)
         self.noise += _energy(reference - result)
         self.cosine_sum += float(_cosine(reference, result).sum())
-        self.kl_sum += float(self._kl(reference, result).sum())
+        self.kl_sum += max(float(self._kl(reference, result).sum()), 0.0)  # rounding may fall below 0
         self.max_abs = max(self.max_abs, float(np.abs(reference - result).max()))
         self._add_labels(reference, result, labels)
 

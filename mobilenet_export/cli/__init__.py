@@ -9,7 +9,7 @@ from typer.exceptions import TyperException
 
 from mobilenet_export.cli.export import export_command
 from mobilenet_export.cli.models import models_command
-from mobilenet_export.cli.terminal import say_error
+from mobilenet_export.cli.terminal import prepare_streams, say_error
 from mobilenet_export.cli.validate import validate_command
 from mobilenet_export.errors import ExitCode, MnxError
 
@@ -52,6 +52,7 @@ def options(
 
 def main() -> None:
     """Run `mnx` and exit with a documented code."""
+    prepare_streams()
     sys.exit(run())
 
 
@@ -59,22 +60,35 @@ def run(arguments: list[str] | None = None) -> int:
     """Run `mnx` on arguments (the process's own where None) and return its exit code."""
     try:
         code = app(arguments, standalone_mode=False)
-    except MnxError as error:
-        return _fail(error.message, error.hint, error.exit_code, error)
-    except TyperException as error:
-        return _fail(
-            error.format_message(), "`mnx --help` and `mnx COMMAND --help` list the options", 2, error
-        )
-    except Exception as error:  # a bug of ours, whatever it is
-        message = f"internal error: {type(error).__name__}: {error}"
-        return _fail(message, "set MNX_TRACEBACK=1 and report what it prints", ExitCode.INTERNAL, error)
+    except SystemExit:  # typer's way out of a broken pipe: whoever read stdout has seen enough
+        return ExitCode.BROKEN_PIPE
+    except Exception as error:  # whatever it is, it ends in one message and a documented code
+        return _fail(error)
     if code == ExitCode.INTERRUPTED:
         say_error("interrupted", "nothing was left behind; the same command starts again")
     return int(code or 0)
 
 
-def _fail(message: str, hint: str, code: int, error: Exception) -> int:
+def _fail(error: Exception) -> int:
     if os.environ.get("MNX_TRACEBACK"):
         traceback.print_exception(error)
-    say_error(message, hint)
+    message, hint, code = _explain(error)
+    if message:  # bare `mnx` has printed its help and has nothing to add
+        say_error(message, hint)
     return code
+
+
+def _explain(error: Exception) -> tuple[str, str, int]:
+    """Message, hint and exit code of an error."""
+    match error:
+        case MnxError(message=message, hint=hint):
+            return message, hint, error.exit_code
+        case TyperException():
+            hint = "`mnx --help` and `mnx COMMAND --help` list the options"
+            return error.format_message(), hint, ExitCode.USAGE
+        case OSError():
+            where = error.filename or "the output"
+            return f"cannot use {where}: {error.strerror}", "check space and permissions", ExitCode.MISSING
+        case _:
+            message = f"internal error: {type(error).__name__}: {error}"
+            return message, "set MNX_TRACEBACK=1 and report what it prints", ExitCode.INTERNAL

@@ -17,6 +17,8 @@ def drift_table(report: DriftReport, sizes: Mapping[str, tuple[int, str]]) -> Ta
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("file", overflow="fold")
+    for name in ("format", "precision"):
+        table.add_column(name, no_wrap=True)
     for name in (
         "bytes",
         "sha256",
@@ -30,7 +32,7 @@ def drift_table(report: DriftReport, sizes: Mapping[str, tuple[int, str]]) -> Ta
     for row in report.rows:
         size, sha256 = sizes[row.file]
         new = row.file not in shown
-        cells = [row.file, f"{size:,}", sha256[:8]] if new else ["", "", ""]
+        cells = [row.file, row.format, row.precision, f"{size:,}", sha256[:8]] if new else [""] * 5
         table.add_row(*cells, *measures(row, labelled=bool(report.labelled)))
         shown.add(row.file)
     return table

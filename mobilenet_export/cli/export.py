@@ -1,6 +1,7 @@
 """`mnx export`."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,8 +45,12 @@ def export_command(
     recipe: Annotated[str, typer.Option(help="Name or path.toml.", metavar="RECIPE")] = DEFAULT_RECIPE,
     out: Annotated[Path | None, typer.Option(help="Folder of the bundle.", metavar="DIR")] = None,
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line.", metavar="FILE")] = None,
-    mean: Annotated[str | None, typer.Option(help="Of an .onnx: R,G,B in 0 to 1.", metavar="LIST")] = None,
-    std: Annotated[str | None, typer.Option(help="Of an .onnx: R,G,B in 0 to 1.", metavar="LIST")] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="R,G,B of pixels in 0 to 1; needed for an .onnx.", metavar="LIST")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="R,G,B of pixels in 0 to 1; needed for an .onnx.", metavar="LIST")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
@@ -61,6 +66,7 @@ def export_command(
     _refuse_with_onnx(own, width=width, classes=classes, checkpoint=checkpoint, weights=weights)
     if own is None:
         spec = _spec(model, arch, width, resolution, classes)
+        spec = dataclasses.replace(spec, preprocess=_preprocess(spec.preprocess, mean, std))
     else:
         spec = _onnx_spec(own, arch if arch != str(own) else None, mean, std)
     from mobilenet_export.pipeline import ExportRequest  # noqa: PLC0415
@@ -113,7 +119,7 @@ def _spec(
 
 def _onnx_spec(own: Path, arch: str | None, mean: str | None, std: str | None) -> "ModelSpec":
     """A spec for a user's file: how images are preprocessed; size and classes come from the file."""
-    from mobilenet_export.spec import OTHER_LIMITS, find_spec  # noqa: PLC0415
+    from mobilenet_export.spec import OTHER_LIMITS, OWN_ONNX, find_spec  # noqa: PLC0415
 
     if arch is None and (mean is None or std is None):
         raise UsageError(
@@ -124,7 +130,7 @@ def _onnx_spec(own: Path, arch: str | None, mean: str | None, std: str | None) -
     preprocess = _preprocess(base.preprocess, mean, std)
     summary = f"read from {own.name}"
     base = dataclasses.replace(
-        base, architecture="onnx", summary=summary, alias=None, weights=None, limits=OTHER_LIMITS
+        base, architecture=OWN_ONNX, summary=summary, alias=None, weights=None, limits=OTHER_LIMITS
     )
     return dataclasses.replace(base, name=own.stem, preprocess=preprocess, parameters=None, macs=None)
 
@@ -142,8 +148,9 @@ def _three_numbers(option: str, text: str) -> tuple[float, float, float]:
         red, green, blue = (float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"{option} {text}: not three numbers", f"write {option} 0.485,0.456,0.406") from None
-    if option == "--std" and min(red, green, blue) <= 0:
-        raise UsageError(f"--std {text}: must be above 0", "give the standard deviation of pixels in 0 to 1")
+    least = 0.0 if option == "--mean" else 1e-6
+    if not all(least <= value <= 1 for value in (red, green, blue)):
+        raise UsageError(f"{option} {text}: not within 0 to 1", "pixels count as 0 to 1 here: divide by 255")
     return (red, green, blue)
 
 
@@ -169,9 +176,9 @@ def _io(text: str, *, int8: bool) -> Any:
 
 
 def _show_plan(request: "ExportRequest", *, as_json: bool) -> None:
-    from mobilenet_export.bundle import check_place  # noqa: PLC0415
+    from mobilenet_export.pipeline import check_request  # noqa: PLC0415
 
-    check_place(request.out, force=request.force)
+    check_request(request)
     files = [name for name, *_ in request.files()]
     source = request.onnx or request.checkpoint or request.weights or "embedded weights"
     if as_json:
@@ -227,6 +234,11 @@ def _print(result: "Export", request: "ExportRequest") -> None:
     screen.print(f"\n{result.bundle.folder}/", markup=False, style="bold")
     screen.print(drift_table(result.drift, sizes))
     screen.print(summary(result.drift), markup=False, style="dim")
+    calibration = result.bundle.document["calibration"]
+    if calibration:
+        text = f"calibrated with {calibration['images']} images of {calibration['origin']}"
+        screen.print(text, markup=False, style="dim")
     own = request.checkpoint or request.onnx
-    checkpoint = f" --checkpoint {own}" if own else ""
-    terminal.say(f"\nnext: mnx validate {result.bundle.folder}{checkpoint} --data FOLDER_OF_YOUR_PHOTOS")
+    checkpoint = f" --checkpoint {shlex.quote(str(own))}" if own else ""
+    folder = shlex.quote(str(result.bundle.folder))
+    terminal.say(f"\nnext: mnx validate {folder}{checkpoint} --data FOLDER_OF_YOUR_PHOTOS")

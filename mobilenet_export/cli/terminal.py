@@ -1,10 +1,13 @@
 """What users see: errors, progress and tables. stdout is data, stderr is talk."""
 
+import io
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,14 +17,25 @@ _PLAIN_WIDTH = 120
 """Columns where the output is no terminal, so that tables in logs do not wrap."""
 
 
+def prepare_streams() -> None:
+    """Make stdout and stderr writable whatever the caller closed, and printable whatever their encoding."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (for good)
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def say_error(message: str, hint: str) -> None:
     """Print an error and the next step on stderr."""
-    sys.stderr.write(f"error: {message}\nhint: {hint}\n")
+    say(f"error: {message}\nhint: {hint}")
 
 
 def say(text: str) -> None:
-    """Print a line of talk on stderr."""
-    sys.stderr.write(text + "\n")
+    """Print a line of talk on stderr; if nobody listens any more, the work goes on."""
+    with suppress(BrokenPipeError):
+        sys.stderr.write(text + "\n")
 
 
 def print_json(document: Any) -> None:

@@ -1,5 +1,6 @@
 """`mnx validate`."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,9 @@ def validate_command(
     runtime: Annotated[
         list[str] | None, typer.Option(help="May be repeated; default all.", metavar="NAME")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Use N images at most.", metavar="N", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Use N images at most, drawn from all.", metavar="N", min=1)
+    ] = None,
     max_drop: Annotated[float | None, typer.Option(help="Most top-1 points lost.", metavar="POINTS")] = None,
     min_agreement: Annotated[
         float | None, typer.Option(help="Least agreement of int8 with the original.", metavar="PERCENT")
@@ -52,8 +55,8 @@ def validate_command(
         ("--min-agreement", min_agreement),
         ("--min-sqnr", min_sqnr),
     ):
-        if value is not None and not value >= 0:
-            raise UsageError(f"{option} {value}: must be 0 or more", f"{option} is a number of its unit")
+        if value is not None and not 0 <= value < math.inf:
+            raise UsageError(f"{option} {value}: must be 0 or more", f"for example {option} 1")
     if report_as not in (None, "md", "junit"):
         raise unknown_name("report", str(report_as), ("md", "junit"))
     request = ValidateRequest(

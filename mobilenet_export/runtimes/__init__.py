@@ -14,6 +14,8 @@ class Session(Protocol):
 
     runtime: str
     provider: str
+    resolution_px: int | None
+    """Height and width that the file takes; None where it leaves them open."""
 
     def run(self, batch: FloatArray) -> FloatArray:
         """Run preprocessed images, float32 (N, 3, H, W), to float32 (N, classes)."""

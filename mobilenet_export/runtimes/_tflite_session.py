@@ -23,6 +23,7 @@ class TfliteSession:
         self._interpreter = interpreter
         self._input = interpreter.get_input_details()[0]
         self._output = interpreter.get_output_details()[0]
+        self.resolution_px: int | None = int(self._input["shape"][1])
 
     def run(self, batch: FloatArray) -> FloatArray:
         """Run float32 (N, 3, H, W) to float32 (N, classes), one image at a time."""

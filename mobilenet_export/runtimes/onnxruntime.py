@@ -36,7 +36,9 @@ class OnnxSession:
             options.add_session_config_entry(key, value)
         self._session: Any = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         self._input: str = self._session.get_inputs()[0].name
-        self._channels_last = self._session.get_inputs()[0].shape[-1] == 3
+        shape = self._session.get_inputs()[0].shape
+        self._channels_last = shape[-1] == 3
+        self.resolution_px: int | None = shape[-2] if isinstance(shape[-2], int) else None
 
     def run(self, batch: FloatArray) -> FloatArray:
         """Run float32 (N, 3, H, W) to float32 (N, classes), image by image where the file fixes the batch."""

@@ -20,6 +20,7 @@ class TorchSession:
 
     runtime = "torch"
     provider = "CPU"
+    resolution_px: int | None = None
 
     def __init__(self, module: "torch.nn.Module") -> None:
         self._module = module

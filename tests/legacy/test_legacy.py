@@ -60,7 +60,7 @@ def batch_of(folder: Path) -> np.ndarray:
 
 def expected(folder: Path, file: str) -> list[dict[str, Any]]:
     table = json.loads((folder / "self_check" / "expected.json").read_text(encoding="utf-8"))
-    return list(table[file])
+    return list(table[file].values())
 
 
 def assert_expected(folder: Path, entry: dict[str, Any], outputs: np.ndarray, steps: float) -> None:
