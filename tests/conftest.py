@@ -23,17 +23,15 @@ from mobilenet_export.graph import (
     Pads,
     Softmax,
 )
-from mobilenet_export.pipeline import (
+from mobilenet_export.pipeline.export import (
     ExportRequest,
-    Source,
     Spellings,
-    capture,
     choose_images,
     halve,
-    open_reference,
     quantize,
     write_artifacts,
 )
+from mobilenet_export.pipeline.reference import Source, capture, open_reference
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe
 from mobilenet_export.spec import find_spec, resize_spec
@@ -72,7 +70,7 @@ def export_in_memory(
 ) -> Exported:
     spec = resize_spec(find_spec(name), width, resolution_px, None)
     request = ExportRequest(spec, Path(), PRECISIONS, ("onnx", "tflite"), FEW_IMAGES, weights=weights)
-    source = capture(request, open_reference(request))
+    source = capture(request.origin, open_reference(request.origin))
     choice = choose_images(None, FEW_IMAGES)
     quantized = quantize(source, choice.calibrate, FEW_IMAGES, lambda _steps: None)
     spellings = Spellings(source.graph, halve(source, choice.calibrate), quantized)

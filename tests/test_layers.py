@@ -168,7 +168,7 @@ def test_nothing_at_the_top_of_a_module_is_unused() -> None:
     for text in texts:
         for word in re.findall(r"\w+", text):
             counts[word] = counts.get(word, 0) + 1
-    plugged = {"FORMAT", "RUNTIME"}
+    plugged = {"FORMAT", "RUNTIME", "__all__"}
     for module, path in MODULES.items():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []

@@ -1,0 +1,10 @@
+"""The way of the data, and the only place that joins steps.
+
+spec ─▶ reference (module) ─▶ source (graph) ─┬─▶ fp32, fp16 files
+images ─▶ activations ─▶ quantized graph ─────┴─▶ int8 files ─▶ sessions ─▶ drift ─▶ bundle
+"""
+
+from mobilenet_export.pipeline.export import Export, ExportRequest, check_request, export
+from mobilenet_export.pipeline.validate import ValidateRequest, find_target, validate
+
+__all__ = ["Export", "ExportRequest", "ValidateRequest", "check_request", "export", "find_target", "validate"]

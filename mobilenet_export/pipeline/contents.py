@@ -1,0 +1,165 @@
+"""What goes into a bundle: files, class names, notice, self-check, and the table of contents."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilenet_export import __version__, images
+from mobilenet_export.artifact import Artifact
+from mobilenet_export.bundle import LABELS, SCHEMA, SELF_CHECK, write_document
+from mobilenet_export.graph import FloatArray
+from mobilenet_export.images import Choice, ImageSet
+from mobilenet_export.pipeline.evidence import BATCH, printable, values_of
+from mobilenet_export.pipeline.reference import Source
+from mobilenet_export.plugins import load_plugin
+from mobilenet_export.quantized import QuantizedGraph
+from mobilenet_export.recipe import QuantRecipe
+from mobilenet_export.report import DriftReport
+from mobilenet_export.runtimes import available_runtimes
+from mobilenet_export.shipped import shipped_path
+from mobilenet_export.spec import ModelSpec, spec_to_table
+
+SELF_CHECK_IMAGES = 4
+_SELF_CHECK_CROPS = ((0, 0, 256, 211), (0, 0, 199, 256))
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that goes into a bundle."""
+
+    recipe: QuantRecipe
+    source: Source
+    choice: Choice
+    quantized: QuantizedGraph | None
+    artifacts: tuple[Artifact, ...]
+    labels: tuple[str, ...]
+    drift: DriftReport
+
+
+def fill_bundle(folder: Path, contents: Contents) -> None:
+    """Write the files, their table of contents, the class names, the notice and the self-check."""
+    for artifact in contents.artifacts:
+        (folder / artifact.file).write_bytes(artifact.data)
+    (folder / LABELS).write_text("\n".join(contents.labels) + "\n", encoding="utf-8")
+    weights = contents.source.spec.weights
+    if weights is not None:
+        notice = shipped_path("models", weights.card).read_text(encoding="utf-8")
+        (folder / "WEIGHTS.md").write_text(notice, encoding="utf-8")
+    self_check = write_self_check(folder / SELF_CHECK, contents)
+    write_document(folder, describe(contents, self_check))
+
+
+def write_self_check(folder: Path, contents: Contents) -> list[dict[str, str]]:
+    """Write procedural images as PNG, and what every file makes of them in its default runtime.
+
+    PNG decodes to the same pixels everywhere; the images are not square, so that a wrong resize or crop shows.
+
+    Returns:
+        Name and hash of each image.
+    """
+    folder.mkdir()
+    _, check = images.default_set()
+    for index, name in enumerate(check.names[:SELF_CHECK_IMAGES]):
+        images.save_crop(check, name, _SELF_CHECK_CROPS[index % 2], folder / f"{Path(name).stem}.png")
+    pictures = ImageSet.open(folder)
+    batch = values_of(pictures, contents.source.spec)
+    expected = {
+        artifact.file: dict(zip(pictures.names, _expected(artifact, batch, contents.labels), strict=True))
+        for artifact in contents.artifacts
+    }
+    (folder / "expected.json").write_text(
+        json.dumps(expected, separators=(",", ":")) + "\n", encoding="utf-8"
+    )
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in pictures.names}
+    return [{"image": name, "sha256": sha256} for name, sha256 in hashes.items()]
+
+
+def _expected(artifact: Artifact, batch: FloatArray, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """What a file makes of each image: the best five classes, and all outputs, dequantized to float."""
+    (engine, *_) = [engine for engine in available_runtimes() if engine.format == artifact.format]
+    outputs = engine.open(artifact).run(batch)
+    return [
+        {"top5": _top5(scores, labels), "output": [float(f"{x:.8g}") for x in scores]} for scores in outputs
+    ]
+
+
+def _top5(scores: FloatArray, labels: Sequence[str]) -> list[dict[str, Any]]:
+    best = np.argsort(-scores, kind="stable")[:5]
+    return [{"class": int(i), "label": labels[i], "score": float(f"{scores[i]:.6g}")} for i in best]
+
+
+def describe(contents: Contents, self_check: list[dict[str, str]]) -> dict[str, Any]:
+    """Return the bundle's table of contents."""
+    quantized = contents.quantized
+    calibration = {
+        "origin": printable(contents.choice.calibrate.origin),
+        "images": len(contents.choice.calibrate),
+        "sha256": _hash_images(contents.choice.calibrate, contents.source.spec),
+        "unreadable": [image.name for image in contents.choice.unreadable],
+    }
+    return {
+        "schema": SCHEMA,
+        "mobilenet_export": __version__,
+        "model": spec_to_table(contents.source.spec),
+        "preprocessing": list(images.STEPS),
+        "source": dict(contents.source.provenance),
+        "files": [describe_file(artifact, contents) for artifact in contents.artifacts],
+        "calibration": calibration if {a.precision for a in contents.artifacts} != {"fp32"} else None,
+        "recipe": dataclasses.asdict(contents.recipe) if quantized else None,
+        "decisions": [_rounded(dataclasses.asdict(decision)) for decision in quantized.decisions]
+        if quantized
+        else [],
+        "versions": {
+            name: version(name) for name in ("torch", "onnx", "onnxruntime", "onnxsim", "ai-edge-litert")
+        },
+        "drift": contents.drift.to_json(),
+        "self_check": self_check,
+    }
+
+
+def _rounded(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: round(value, 3) if isinstance(value, float) else value for key, value in table.items()}
+
+
+def _hash_images(image_set: ImageSet, spec: ModelSpec) -> str:
+    """Hash the preprocessed pixels, so that renamed copies of the same images count as the same."""
+    digest = hashlib.sha256()
+    for _, batch in images.batches(image_set, spec.preprocess, BATCH):
+        digest.update(batch.tobytes())
+    return digest.hexdigest()
+
+
+def describe_file(artifact: Artifact, contents: Contents) -> dict[str, Any]:
+    """Return a file's entry: what it is, and how to feed it."""
+    graph, form = contents.source.graph, load_plugin("formats", artifact.format)
+    channels, height, width = graph.input_shape
+    shape = [channels, height, width] if form.layout == "NCHW" else [height, width, channels]
+    batch = "batch" if form.dynamic_batch else 1
+    return {
+        "path": artifact.file,
+        "format": artifact.format,
+        "precision": artifact.precision,
+        "io": artifact.io,
+        "bytes": len(artifact.data),
+        "sha256": artifact.sha256,
+        "input": {"name": "input", "layout": form.layout, "shape": [batch, *shape]}
+        | _encoding(artifact, contents.quantized, graph.input),
+        "output": {"name": "output", "shape": [batch, *graph.shapes[graph.output]]}
+        | _encoding(artifact, contents.quantized, graph.output),
+    }
+
+
+def _encoding(artifact: Artifact, quantized: QuantizedGraph | None, tensor: str) -> dict[str, Any]:
+    """Type of a file's input or output; of integers also what they stand for: real = scale·(q − zero_point)."""
+    if artifact.io == "float32" or quantized is None or tensor not in quantized.tensors:
+        return {"type": "float32"}
+    scale = quantized.tensors[tensor]
+    offset = 128 if artifact.io == "int8" else 0
+    return {"type": artifact.io, "scale": scale.scale, "zero_point": scale.zero_point - offset}

@@ -1,0 +1,236 @@
+"""`export`: a network becomes a bundle."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobilenet_export import images
+from mobilenet_export.artifact import Artifact, InputOutput, Precision
+from mobilenet_export.bundle import Bundle, check_place, new_bundle, read_bundle
+from mobilenet_export.checks.drift import judge, measure_drift
+from mobilenet_export.checks.metrics import sqnr_db
+from mobilenet_export.formats import Format, artifact_name, io_types
+from mobilenet_export.graph import FloatArray, Graph
+from mobilenet_export.images import Choice, ImageSet
+from mobilenet_export.pipeline.contents import Contents, fill_bundle
+from mobilenet_export.pipeline.evidence import BATCH, evidence_of, load_subjects, values_of
+from mobilenet_export.pipeline.reference import Origin, Source, capture, class_names, open_reference
+from mobilenet_export.pipeline.stages import Progress, Stages, silent
+from mobilenet_export.plugins import load_plugin
+from mobilenet_export.quantize.half import input_means, round_to_half
+from mobilenet_export.quantize.post_training import CalibrationData, pixel_range, post_training
+from mobilenet_export.quantized import QuantizedGraph
+from mobilenet_export.recipe import QuantRecipe
+from mobilenet_export.report import DriftReport
+from mobilenet_export.runtimes import available_runtimes, runtime
+from mobilenet_export.runtimes.onnxruntime import watch
+from mobilenet_export.shipped import shipped_path
+from mobilenet_export.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """What to export, fully decided; nothing of it is guessed later.
+
+    Attributes:
+        spec: The variant, at the width, resolution and classes wanted.
+        out: Folder of the bundle.
+        precisions: Of the files.
+        formats: Names of the formats.
+        onnx: The user's own ONNX file, whose size and classes replace the spec's; else the network is built.
+        resolution_px: Of an ONNX file that leaves it open.
+        checkpoint: The user's own weights; else `weights`.
+        weights: Name of embedded weights, `none` for random ones, None for the spec's own.
+        calibration: Images of the user; else the shipped ones.
+        recipe: How to quantize.
+        labels: File of class names; else the spec's.
+        io: Type of input and output of int8 files, in formats that can have it.
+        force: Replace a bundle that is there.
+    """
+
+    spec: ModelSpec
+    out: Path
+    precisions: tuple[Precision, ...]
+    formats: tuple[str, ...]
+    recipe: QuantRecipe
+    onnx: Path | None = None
+    resolution_px: int | None = None
+    checkpoint: Path | None = None
+    weights: str | None = None
+    calibration: Path | None = None
+    labels: Path | None = None
+    io: InputOutput = "float32"
+    force: bool = False
+
+    @property
+    def origin(self) -> Origin:
+        """Where the network comes from."""
+        return Origin(self.spec, self.onnx, self.resolution_px, self.checkpoint, self.weights)
+
+    def files(self) -> tuple[tuple[str, Format, Precision, InputOutput], ...]:
+        """Name, format, precision and input/output type of every file, in the order of the table."""
+        found = []
+        for precision in self.precisions:
+            for name in self.formats:
+                form: Format = load_plugin("formats", name)
+                types: InputOutput = io_types(form, self.io) if precision == "int8" else "float32"
+                found.append((artifact_name(self.spec.name, form, precision, types), form, precision, types))
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What an export made.
+
+    Attributes:
+        bundle: The bundle on disk.
+        artifacts: Its model files.
+        drift: Of every file in every runtime that reads it.
+        seconds: Of each stage.
+        unreadable: Calibration images that were passed over.
+    """
+
+    bundle: Bundle
+    artifacts: tuple[Artifact, ...]
+    drift: DriftReport
+    seconds: Mapping[str, float]
+    unreadable: tuple[images.Unreadable, ...]
+
+
+def export(request: ExportRequest, progress: Progress = silent) -> Export:
+    """Export a network to a bundle: files, drift and self-check.
+
+    The bundle is written even where a limit is not met, so that it can be looked into; its verdict says so.
+
+    Raises:
+        UsageError, MissingError, DamagedInputError: What the user can mend; nothing is left behind.
+    """
+    check_place(request.out, force=request.force)
+    labels = None if request.onnx else class_names(request.spec, request.labels)
+    stages = Stages(progress)
+    with stages("choose images"):
+        choice = choose_images(request.calibration, request.recipe)
+    with stages("load torch and the network"):
+        reference = open_reference(request.origin)
+    with stages("capture"):
+        source = capture(request.origin, reference)
+    labels = labels or class_names(source.spec, request.labels)
+    quantized = None
+    if "int8" in request.precisions:
+        with stages("quantize", len(choice.calibrate)) as advance:
+            quantized = quantize(source, choice.calibrate, request.recipe, advance)
+    half = None
+    if "fp16" in request.precisions:
+        with stages("round to fp16"):
+            half = halve(source, choice.calibrate)
+    with stages("write"):
+        artifacts = write_artifacts(request, Spellings(source.graph, half, quantized))
+    with stages("check drift", len(choice.check)) as advance:
+        drift = check_drift(source, artifacts, choice.check, advance)
+    with stages("write the bundle"), new_bundle(request.out, force=request.force) as folder:
+        fill_bundle(folder, Contents(request.recipe, source, choice, quantized, artifacts, labels, drift))
+    return Export(read_bundle(request.out), artifacts, drift, stages.seconds, choice.unreadable)
+
+
+def check_request(request: ExportRequest) -> None:
+    """Find what would refuse an export, but for what only capture and quantization can tell.
+
+    Raises:
+        UsageError, MissingError, DamagedInputError: What the user can mend.
+    """
+    check_place(request.out, force=request.force)
+    if request.onnx is None:
+        class_names(request.spec, request.labels)
+    choose_images(request.calibration, request.recipe)
+    open_reference(request.origin)
+
+
+def choose_images(calibration: Path | None, recipe: QuantRecipe) -> Choice:
+    """Choose the images to calibrate and to check with: the user's, or the shipped ones."""
+    path = calibration or shipped_path("calibration", "default")
+    image_set = ImageSet.open(path)
+    return images.choose(image_set, recipe.calibration_images, recipe.check_images, recipe.seed)
+
+
+def quantize(
+    source: Source, calibration: ImageSet, recipe: QuantRecipe, advance: Callable[[int], None]
+) -> QuantizedGraph:
+    """Quantize the graph; the last images only judge."""
+    preprocess = source.spec.preprocess
+    held_out = min(recipe.held_out_images, max(1, len(calibration) // 4))
+    fit = calibration.subset(calibration.names[:-held_out])
+    judged = values_of(calibration.subset(calibration.names[-held_out:]), source.spec)
+    corrected = values_of(fit.subset(fit.names[: recipe.bias_correction_images]), source.spec)
+
+    def stream() -> Iterator[FloatArray]:
+        for names, batch in images.batches(fit, preprocess, BATCH):
+            yield batch
+            advance(len(names))
+
+    data = CalibrationData(
+        activations=watch(source.graph, stream()),
+        input_range=pixel_range(preprocess.mean, preprocess.std),
+        correction_images=corrected,
+        clipped_activations=lambda quantized: watch(
+            source.graph, [corrected], {name: scale.bounds for name, scale in quantized.tensors.items()}
+        ),
+        judge=_judge(source.graph, judged),
+        judge_images=held_out,
+    )
+    return post_training(source.graph, data, recipe)
+
+
+def _judge(graph: Graph, held_out: FloatArray) -> Callable[[QuantizedGraph], float]:
+    """Return the SQNR of an int8 graph's outputs, computed by the kernels that users run."""
+    form, engine = load_plugin("formats", "onnx"), runtime("onnxruntime")
+    truth = engine.open(Artifact("fp32", "onnx", "fp32", form.write_float(graph, "fp32"))).run(held_out)
+
+    def judge(quantized: QuantizedGraph) -> float:
+        data = form.write_int8(quantized, "float32")
+        return sqnr_db(truth, engine.open(Artifact("int8", "onnx", "int8", data)).run(held_out))
+
+    return judge
+
+
+def halve(source: Source, calibration: ImageSet) -> Graph:
+    """Round the weights to float16; a few images tell the means that biases make up for."""
+    few = values_of(calibration.subset(calibration.names[:BATCH]), source.spec)
+    return round_to_half(source.graph, input_means(source.graph, watch(source.graph, [few])))
+
+
+@dataclass(frozen=True, slots=True)
+class Spellings:
+    """What is written: one network in up to three precisions."""
+
+    fp32: Graph
+    fp16: Graph | None
+    int8: QuantizedGraph | None
+
+
+def write_artifacts(request: ExportRequest, spellings: Spellings) -> tuple[Artifact, ...]:
+    """Spell one graph, and one set of integers, in every format."""
+    artifacts = []
+    for name, form, precision, types in request.files():
+        graph = spellings.fp16 if precision == "fp16" else spellings.fp32
+        if precision == "int8":
+            assert spellings.int8 is not None
+            data = form.write_int8(spellings.int8, types)
+        else:
+            assert graph is not None
+            data = form.write_float(graph, precision)
+        artifacts.append(Artifact(name, form.name, precision, data, types))
+    return tuple(artifacts)
+
+
+def check_drift(
+    source: Source, artifacts: Sequence[Artifact], check: ImageSet, advance: Callable[[int], None]
+) -> DriftReport:
+    """Compare every file in every runtime that reads it with the original."""
+    evidence = evidence_of(check, source.spec, {}, advance)
+    report = measure_drift(
+        source.reference,
+        load_subjects(artifacts, available_runtimes(), source.spec),
+        evidence,
+        probabilities=source.spec.softmax,
+    )
+    return judge(report, source.spec.limits, None)

@@ -1,0 +1,153 @@
+"""The original network: opened to run, read as a graph, and named class by class."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mobilenet_export.artifact import Artifact
+from mobilenet_export.errors import DamagedInputError, UsageError
+from mobilenet_export.graph import Graph, Softmax
+from mobilenet_export.runtimes import Session, runtime
+from mobilenet_export.shipped import shipped_path
+from mobilenet_export.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a network comes from.
+
+    Attributes:
+        spec: The variant.
+        onnx: The user's own ONNX file, whose size and classes replace the spec's; else the network is built.
+        resolution_px: Of an ONNX file that leaves it open.
+        checkpoint: The user's own weights; else `weights`.
+        weights: Name of embedded weights, `none` for random ones, None for the spec's own.
+    """
+
+    spec: ModelSpec
+    onnx: Path | None = None
+    resolution_px: int | None = None
+    checkpoint: Path | None = None
+    weights: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The original network, loaded."""
+
+    spec: ModelSpec
+    session: Session
+    module: Any
+    provenance: Mapping[str, str]
+
+
+def open_reference(origin: Origin) -> Reference:
+    """Load the original: the user's ONNX file in ONNX Runtime, or the network with its weights in torch."""
+    if origin.onnx is not None:
+        data = read_file(origin.onnx)
+        artifact = Artifact(origin.onnx.name, "onnx", "fp32", data)
+        provenance = {"kind": "onnx", "origin": origin.onnx.name, "sha256": artifact.sha256}
+        return Reference(origin.spec, runtime("onnxruntime").open(artifact), None, provenance)
+    from mobilenet_export.architectures.checkpoint import build_with_weights  # noqa: PLC0415 (imports torch)
+    from mobilenet_export.runtimes.torch import TorchSession  # noqa: PLC0415
+
+    model = build_with_weights(origin.spec, origin.checkpoint, origin.weights)
+    kind = "checkpoint" if origin.checkpoint else "random" if origin.weights == "none" else "embedded"
+    provenance = {"kind": kind, "origin": model.origin, "sha256": model.sha256}
+    return Reference(model.spec, TorchSession(model.module), model.module, provenance)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file that the user named.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", "give the path of a file that you may read") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The network to export and the session that says what is true of it.
+
+    Attributes:
+        spec: With the padding and BatchNorm eps that the weights were trained with.
+        graph: Fused float graph.
+        reference: Runs the original.
+        provenance: Kind, origin and hash of the weights, for the bundle.
+    """
+
+    spec: ModelSpec
+    graph: Graph
+    reference: Session
+    provenance: Mapping[str, str]
+
+
+def capture(origin: Origin, reference: Reference) -> Source:
+    """Read the graph off the original."""
+    from mobilenet_export.capture import capture_module, capture_onnx  # noqa: PLC0415 (imports onnx)
+
+    spec = reference.spec
+    if origin.onnx is None:
+        graph = capture_module(reference.module, spec.name, spec.input_shape)
+    else:
+        graph = capture_onnx(origin.onnx, origin.resolution_px)
+        spec = adopt(spec, graph)
+    return Source(spec, graph, reference.session, reference.provenance)
+
+
+def adopt(spec: ModelSpec, graph: Graph) -> ModelSpec:
+    """Return the spec with the size, the classes and the output of a user's own graph.
+
+    Raises:
+        UsageError: The image is not square.
+    """
+    _, height, width = graph.input_shape
+    if height != width:
+        raise UsageError(
+            f"{graph.name}: images of {height}×{width} px; square ones are supported", "export it square"
+        )
+    (classes,) = graph.shapes[graph.output]
+    crop = spec.preprocess
+    return dataclasses.replace(
+        spec,
+        name=graph.name,
+        resolution_px=height,
+        classes=classes,
+        labels=spec.labels if classes == spec.classes else None,
+        softmax=isinstance(graph.nodes[-1], Softmax),
+        preprocess=dataclasses.replace(
+            crop, resize_px=round(height * crop.resize_px / crop.crop_px), crop_px=height
+        ),
+    )
+
+
+def class_names(spec: ModelSpec, labels: Path | None) -> tuple[str, ...]:
+    """Return the class names, in the order of the outputs; `class 0`, `class 1`, … where none are known.
+
+    Raises:
+        UsageError: There is no such file, or it names another number of classes.
+        DamagedInputError: The file is not UTF-8 text.
+    """
+    path = labels or (shipped_path("models", spec.labels) if spec.labels else None)
+    if path is None:
+        return tuple(f"class {index}" for index in range(spec.classes))
+    try:
+        names = tuple(path.read_text(encoding="utf-8").rstrip().splitlines())
+    except UnicodeDecodeError:
+        raise DamagedInputError(
+            f"{path}: not UTF-8 text", "give a text file with one class name a line"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", "give a text file with one class name a line") from None
+    if len(names) != spec.classes:
+        raise UsageError(
+            f"{path}: {len(names)} class names, but the network has {spec.classes} classes",
+            "give one name a line, in the order of the outputs, without a background class",
+        )
+    return names

@@ -1,0 +1,186 @@
+"""`validate`: a bundle, or model files, against the original."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mobilenet_export import images
+from mobilenet_export.artifact import Artifact
+from mobilenet_export.bundle import DOCUMENT, Bundle, read_bundle
+from mobilenet_export.checks.drift import judge, measure_drift
+from mobilenet_export.errors import DamagedInputError, UsageError
+from mobilenet_export.formats import format_of
+from mobilenet_export.images import ImageSet
+from mobilenet_export.pipeline.evidence import evidence_of, load_subjects
+from mobilenet_export.pipeline.reference import Origin, Reference, class_names, open_reference, read_file
+from mobilenet_export.pipeline.stages import Progress, Stages, silent
+from mobilenet_export.report import DriftReport
+from mobilenet_export.runtimes import available_runtimes, runtime
+from mobilenet_export.spec import Limits, ModelSpec, spec_from_table
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateRequest:
+    """What to validate.
+
+    Attributes:
+        targets: A bundle, or model files.
+        spec: Of files that lie in no bundle.
+        checkpoint: The user's own weights or ONNX file that the targets were exported from.
+        data: Images; else the shipped ones for checking.
+        labels_csv: `file,label` rows.
+        limit: Use this many images at most.
+        runtimes: Names; else all that work here.
+        limits: That replace those of the variant where not None.
+        max_drop_points: Most top-1 drop against the reference.
+    """
+
+    targets: tuple[Path, ...]
+    spec: ModelSpec | None = None
+    checkpoint: Path | None = None
+    data: Path | None = None
+    labels_csv: Path | None = None
+    limit: int | None = None
+    runtimes: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    max_drop_points: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to validate, found: files, class names, and how to open the original."""
+
+    artifacts: tuple[Artifact, ...]
+    spec: ModelSpec
+    labels: tuple[str, ...]
+    provenance: Mapping[str, str] | None
+
+
+def validate(request: ValidateRequest, progress: Progress = silent) -> DriftReport:
+    """Measure the drift of a bundle, or of model files, against the original.
+
+    Raises:
+        UsageError, MissingError, DamagedInputError: What the user can mend.
+    """
+    target = find_target(request)
+    engines = [runtime(name) for name in request.runtimes] or list(available_runtimes())
+    subjects = load_subjects(target.artifacts, engines, target.spec)
+    if not subjects:
+        raise UsageError(
+            "none of the runtimes reads any of the files", "leave --runtime out to use all that do"
+        )
+    check, labels = find_images(request, target)
+    stages = Stages(progress)
+    with stages("load torch and the network"):
+        reference = reopen_reference(request, target)
+    with stages("check drift", len(check)) as advance:
+        report = measure_drift(
+            reference.session,
+            subjects,
+            evidence_of(check, target.spec, labels, advance),
+            probabilities=target.spec.softmax,
+        )
+    limits = merge_limits(target.spec.limits, request.limits)
+    return judge(report, limits, request.max_drop_points)
+
+
+def find_target(request: ValidateRequest) -> Target:
+    """Read the bundle, or the files with the bundle that they lie in, or the files with the variant given."""
+    first = request.targets[0]
+    for path in request.targets:
+        if not path.exists():
+            raise UsageError(f"no such file or folder: {path}", "give a bundle, or model files")
+    if first.is_dir() and len(request.targets) > 1:
+        raise UsageError("one bundle at a time", "give one bundle, or files of one")
+    if first.is_dir() or (first.parent / DOCUMENT).is_file():
+        bundle = read_bundle(first if first.is_dir() else first.parent)
+        return _target_in(bundle, () if first.is_dir() else request.targets)
+    if request.spec is None:
+        raise UsageError(f"{first} lies in no bundle", "name its variant with --arch (and --checkpoint)")
+    artifacts = tuple(_bare_artifact(path) for path in request.targets)
+    return Target(artifacts, request.spec, class_names(request.spec, None), None)
+
+
+def _target_in(bundle: Bundle, files: Sequence[Path]) -> Target:
+    try:
+        spec = spec_from_table(dict(bundle.document["model"]))
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise DamagedInputError(
+            f"{bundle.folder}: its model cannot be read: {error}", "export it again"
+        ) from None
+    artifacts = bundle.artifacts()
+    known = {artifact.file for artifact in artifacts}
+    for path in files:
+        if path.parent != bundle.folder or path.name not in known:
+            raise UsageError(
+                f"{path} is not a file of the bundle {bundle.folder}",
+                "its files: " + ", ".join(sorted(known)),
+            )
+    wanted = {path.name for path in files} or known
+    chosen = tuple(artifact for artifact in artifacts if artifact.file in wanted)
+    return Target(chosen, spec, bundle.labels(), bundle.document["source"])
+
+
+def _bare_artifact(path: Path) -> Artifact:
+    form = format_of(path)
+    data = read_file(path)
+    try:
+        return Artifact(path.name, form.name, form.read_precision(data), data)
+    except ValueError as error:
+        raise DamagedInputError(f"{path}: {error}", "export the file again") from None
+
+
+def find_images(request: ValidateRequest, target: Target) -> tuple[ImageSet, Mapping[str, int]]:
+    """Return the images to check with, and the labels of those that have one."""
+    if request.data is None:
+        if request.max_drop_points is not None or request.labels_csv is not None:
+            raise UsageError("labels and --max-drop need labelled images", "give them with --data DIR")
+        _, check = images.default_set()
+        return check.subset(check.names[: request.limit]), {}
+    image_set = ImageSet.open(request.data)
+    labels = images.labelled(image_set, request.labels_csv, target.spec.classes, target.labels)
+    if request.max_drop_points is not None and not labels:
+        raise UsageError(f"{request.data}: no labels, so --max-drop cannot be checked", "give --labels CSV")
+    count = request.limit or len(image_set)
+    choice = images.choose(image_set, 0, count, seed=0)
+    return choice.check, labels
+
+
+def reopen_reference(request: ValidateRequest, target: Target) -> Reference:
+    """Load the original that the files were exported from.
+
+    Raises:
+        UsageError: It was the user's own, and it is not given, or another one is.
+    """
+    provenance = target.provenance or {"kind": "checkpoint" if request.checkpoint else "embedded"}
+    kind = provenance["kind"]
+    own = kind in ("checkpoint", "onnx")
+    if own and request.checkpoint is None:
+        raise UsageError(
+            f"the files were exported from {provenance['origin']}, which is the reference",
+            "give it with --checkpoint",
+        )
+    origin = Origin(
+        target.spec,
+        onnx=request.checkpoint if kind == "onnx" else None,
+        checkpoint=request.checkpoint if kind == "checkpoint" else None,
+        weights="none" if kind == "random" else None,
+    )
+    reference = open_reference(origin)
+    if target.provenance and reference.provenance["sha256"] != target.provenance["sha256"]:
+        raise UsageError(
+            f"{reference.provenance['origin']} is not what the files were exported from: its sha256 differs",
+            f"give the original, {target.provenance['origin']}",
+        )
+    return reference
+
+
+def merge_limits(limits: Limits, replacing: Limits) -> Limits:
+    """Return the variant's limits with those replaced that are given."""
+    given = {
+        name: value
+        for name, value in dataclasses.asdict(replacing).items()
+        if value is not None and name != "run"
+    }
+    return dataclasses.replace(limits, **given)
