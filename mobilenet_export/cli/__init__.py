@@ -26,11 +26,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help appears in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("export")(export_command)
-app.command("validate")(validate_command)
-app.command("models")(models_command)
+app.command("export", short_help="Export a network and check it against torch.")(export_command)
+app.command("validate", short_help="Check files against the original.")(validate_command)
+app.command("models", short_help="List the variants.")(models_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -22,11 +22,11 @@ def export_command(
     arch: Annotated[
         str | None, typer.Option(help="v1, v2, a variant of `mnx models`, or a path.toml.", metavar="ARCH")
     ] = None,
-    width: Annotated[float | None, typer.Option(help="Width multiplier, 0.25 to 1.4.")] = None,
+    width: Annotated[float | None, typer.Option(help="Width multiplier, 0.25 to 1.4.", metavar="W")] = None,
     resolution: Annotated[
         int | None, typer.Option(help="Input size, 96 to 320 in steps of 32.", metavar="PX")
     ] = None,
-    classes: Annotated[int | None, typer.Option(help="Number of classes.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes.", metavar="N")] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Your weights: .safetensors, .pth.", metavar="FILE")
     ] = None,
@@ -37,7 +37,7 @@ def export_command(
     fp16: Annotated[bool, typer.Option("--fp16", help="Also write files with fp16 weights.")] = False,
     formats: Annotated[str, typer.Option(help="Comma-separated.", metavar="LIST")] = "onnx,tflite",
     io: Annotated[
-        str, typer.Option(help="Input and output of int8 TFLite: float32, int8, uint8.")
+        str, typer.Option(help="Input and output of int8 TFLite: float32, int8, uint8.", metavar="TYPE")
     ] = "float32",
     calibration: Annotated[
         Path | None, typer.Option(help="Folder, .zip, .npy or .npz of images.", metavar="PATH")
@@ -57,9 +57,12 @@ def export_command(
 ) -> None:
     """Export a network to ONNX and TFLite, check it against torch, and bundle it.
 
-    Examples: `mnx export --arch v2 --int8` · `mnx export --arch v1 --width 0.5 --checkpoint my.pth --classes 10` ·
-    `mnx export model.onnx --int8 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5`
-    """
+    \b
+    Examples:
+      mnx export --arch v2 --int8
+      mnx export --arch v1 --width 0.5 --classes 10 --checkpoint my.pth
+      mnx export model.onnx --int8 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5
+    """  # noqa: D301 (click keeps the lines after a backspace as they are)
     from mobilenet_export.recipe import find_recipe  # noqa: PLC0415 (imports numpy)
 
     own = _own_onnx(model, arch)
