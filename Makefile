@@ -9,13 +9,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 TORCH ?= torch==2.13.0$(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),+cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export test test-legacy test-sweep accuracy clean
+.PHONY: help setup export test test-legacy test-sweep test-wheel accuracy clean
 
 help:
 	@echo "make export                        set up, then export MobileNetV2 with int8 to ./mobilenet_v2_100_224"
 	@echo "make test                          set up, then format check, lint, types and fast tests"
 	@echo "make test-legacy                   our files in tflite-runtime 2.14 and onnxruntime 1.16 (Python 3.11)"
 	@echo "make test-sweep                    6 widths x 4 resolutions of both architectures"
+	@echo "make test-wheel                    an installed wheel finds its data"
 	@echo "make accuracy DATA=DIR LABELS=CSV  the drift figures of the README, on labelled ImageNet photos"
 
 setup: .venv/ready
@@ -57,6 +58,9 @@ test-legacy: setup .venv-legacy/ready
 
 test-sweep: setup
 	$(BIN)/pytest -m slow tests/test_sweep.py
+
+test-wheel: setup
+	$(BIN)/pytest -m slow tests/test_wheel.py
 
 accuracy: setup
 	DATA="$(DATA)" LABELS="$(LABELS)" $(BIN)/pytest -m slow tests/test_accuracy.py
