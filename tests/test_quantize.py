@@ -395,7 +395,7 @@ def test_int8_of_a_small_graph_stays_near_fp32(seed: int) -> None:
     (*_, (_, integers)) = walk_quantized(quantized, batch)
     scale = quantized.tensors["fc"]
     result = (integers.astype(np.float64) - scale.zero_point) * scale.scale
-    # Random weights without a trained margin, and clipped ranges: 8.8 dB was seen; a wrong zero point gives below 0.
+    # Random weights and clipped ranges: 8.8 dB was seen. A wrong zero point gives less than 0.
     assert 10 * np.log10((truth**2).sum() / ((truth - result) ** 2).sum()) > 5
 
 
