@@ -10,7 +10,7 @@ import os
 import tomllib
 import warnings
 import zipfile
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -581,9 +581,11 @@ class LabelRow:
 def read_labels_csv(path: Path) -> tuple[LabelRow, ...]:
     """Read rows of `file,label`, label being a class index; a first row that says so is skipped.
 
+    A row that is there twice counts once.
+
     Raises:
         UsageError: There is no such file.
-        DamagedInputError: It is not UTF-8 CSV, a row is malformed, or a file stands in two rows.
+        DamagedInputError: It is not UTF-8 CSV, a row is malformed, or two rows give a file different labels.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -595,11 +597,14 @@ def read_labels_csv(path: Path) -> tuple[LabelRow, ...]:
         raise DamagedInputError(f"{path}: not a readable CSV file: {error}", "save it as UTF-8 CSV") from None
     if rows and [cell.strip().lower() for cell in rows[0][1]] == ["file", "label"]:
         rows = rows[1:]
-    labels = tuple(_parse_row(path, line, row) for line, row in rows)
-    for file, count in Counter(row.file for row in labels).items():
-        if count > 1:
-            raise DamagedInputError(f"{path}: {file} has {count} rows", "keep one row for each file")
-    return labels
+    labels: dict[str, LabelRow] = {}
+    for line, cells in rows:
+        row = _parse_row(path, line, cells)
+        first = labels.setdefault(row.file, row)
+        if first.label != row.label:
+            lines = f"{first.label} in line {first.line}, but {row.label} in line {line}"
+            raise DamagedInputError(f"{path}: {row.file} is class {lines}", "keep the row that is right")
+    return tuple(labels.values())
 
 
 def _parse_row(path: Path, line: int, row: list[str]) -> LabelRow:
@@ -621,21 +626,21 @@ def labelled(
 ) -> dict[str, int]:
     """Return the class index of each labelled image, by name; of none where nothing says it.
 
-    With a labels file, from that; images that it leaves out have no label. Else from the folders that the
+    With a labels file, from that; images that it leaves out have no label, and rows without an image are left
+    out (`rows_without_image` tells which). Else from the folders that the
     images lie in, if each is named by a class index or a class name (case, and `_` for a space, aside). If no
     folder names a class, there are no labels.
 
     Raises:
         UsageError: There is no such labels file.
-        DamagedInputError: A row names no image or no class; some folders name classes and others do not; or a
-            folder's name is that of two classes.
+        DamagedInputError: A row names no class, or none of the rows an image; some folders name classes and
+            others do not; or a folder's name is that of two classes.
     """
     if labels_csv is not None:
         rows = read_labels_csv(labels_csv)
         known = set(image_set.names)
-        for row in rows:
-            _check_row(labels_csv, row, known, class_count)
-        return {row.file: row.label for row in rows}
+        _check_rows(labels_csv, rows, known, class_count)
+        return {row.file: row.label for row in rows if row.file in known}
     parents = {name: PurePosixPath(name).parent.name for name in image_set.names}
     classes = _class_indices(class_count, class_names)
     labels = {folder: classes.get(_fold(folder), ()) for folder in sorted(set(parents.values()))}
@@ -646,15 +651,26 @@ def labelled(
     return {name: labels[folder][0] for name, folder in parents.items()}
 
 
-def _check_row(path: Path, row: LabelRow, known: set[str], class_count: int) -> None:
-    if row.file not in known:
+def rows_without_image(image_set: ImageSet, labels_csv: Path) -> tuple[LabelRow, ...]:
+    """Return the rows of a labels file whose file is not among the images.
+
+    Raises:
+        UsageError, DamagedInputError: As `read_labels_csv`.
+    """
+    known = set(image_set.names)
+    return tuple(row for row in read_labels_csv(labels_csv) if row.file not in known)
+
+
+def _check_rows(path: Path, rows: Sequence[LabelRow], known: set[str], class_count: int) -> None:
+    for row in rows:
+        if row.label >= class_count:
+            problem = f"{path}, line {row.line}: class {row.label} is not within 0 to {class_count - 1}"
+            raise DamagedInputError(
+                problem, "count classes from 0; a label file with a background class is one off"
+            )
+    if rows and not any(row.file in known for row in rows):
         hint = "write each file's path relative to the images' folder, with /"
-        raise DamagedInputError(f"{path}, line {row.line}: no image {row.file}", hint)
-    if row.label >= class_count:
-        problem = f"{path}, line {row.line}: class {row.label} is not within 0 to {class_count - 1}"
-        raise DamagedInputError(
-            problem, "count classes from 0; a label file with a background class is one off"
-        )
+        raise DamagedInputError(f"{path}, line {rows[0].line}: no image {rows[0].file}, nor of any row", hint)
 
 
 def _class_indices(class_count: int, class_names: Sequence[str]) -> dict[str, tuple[int, ...]]:

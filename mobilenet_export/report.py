@@ -59,6 +59,7 @@ class DriftReport:
         rows: One per file and runtime.
         failures: One line per limit that was not met.
         doubts: One line per limit that so few images cannot decide.
+        warnings: What the user may not have meant, such as labels of images that are not there.
     """
 
     reference: str
@@ -69,6 +70,7 @@ class DriftReport:
     rows: tuple[DriftRow, ...]
     failures: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Literal["pass", "fail", "inconclusive"]:
@@ -83,6 +85,7 @@ class DriftReport:
             **table,
             "failures": list(self.failures),
             "doubts": list(self.doubts),
+            "warnings": list(self.warnings),
             "verdict": self.verdict,
         }
 

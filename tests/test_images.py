@@ -34,6 +34,7 @@ from mobilenet_export.images import (
     preprocess,
     read_labels_csv,
     readable,
+    rows_without_image,
     split,
 )
 from mobilenet_export.spec import Preprocess
@@ -754,7 +755,6 @@ class TestLabels:
     @pytest.mark.parametrize(
         ("row", "problem"),
         [
-            ("gone.png,1", "line 3: no image gone.png"),
             ("a.png,5", "line 3: class 5 is not within 0 to 4"),
             ("a.png,-1", "line 3: 'a.png,-1' is not a file and a class index"),
             ("a.png,ear", "line 3: .* is not a file and a class index"),
@@ -762,7 +762,7 @@ class TestLabels:
             ("a.png,1,2", "line 3: .* is not a file and a class index"),
             (",1", "line 3: .* is not a file and a class index"),
             ("a.png,1.0", "line 3: .* is not a file and a class index"),
-            ("b.png,1", "b.png has 2 rows"),
+            ("b.png,2", "b.png is class 1 in line 2, but 2 in line 3"),
             ('"a.png', "not a readable CSV"),
         ],
     )
@@ -770,6 +770,26 @@ class TestLabels:
         path = self.write(tmp_path, f"file,label\nb.png,1\n{row}\n")
         with pytest.raises(DamagedInputError, match=problem):
             labelled(named("a.png", "b.png"), path, 5, ())
+
+    def test_the_same_row_twice_counts_once(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path, "a.png,3\nb.png,1\na.png,3\n")
+        assert [(row.file, row.line) for row in read_labels_csv(path)] == [("a.png", 1), ("b.png", 2)]
+        assert labelled(named("a.png", "b.png"), path, 5, ()) == {"a.png": 3, "b.png": 1}
+
+    def test_rows_without_an_image_are_told_and_left_out(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path, "file,label\na.png,3\ngone.png,1\nlost.png,2\n")
+        image_set = named("a.png", "b.png")
+        assert labelled(image_set, path, 5, ()) == {"a.png": 3}
+        rows = rows_without_image(image_set, path)
+        assert [(row.file, row.line) for row in rows] == [("gone.png", 3), ("lost.png", 4)]
+
+    def test_rows_none_of_which_names_an_image_are_refused(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path, "file,label\nphotos/a.png,3\nphotos/b.png,1\n")
+        with pytest.raises(
+            DamagedInputError, match=r"line 2: no image photos/a\.png, nor of any row"
+        ) as caught:
+            labelled(named("a.png", "b.png"), path, 5, ())
+        assert "relative to the images' folder" in caught.value.hint
 
     def test_csv_that_is_no_text_or_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="no such file"):

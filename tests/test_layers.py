@@ -24,6 +24,7 @@ VALUES = [
     "recipe",
     "artifact",
     "report",
+    "findings",
     "bundle",
     "errors",
     "shipped",

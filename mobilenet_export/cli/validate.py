@@ -71,6 +71,8 @@ def validate_command(
         max_drop_points=max_drop,
     )
     report = validate(request, terminal.progress)
+    for warning in report.warnings:
+        terminal.say(f"warning: {warning}")
     if as_json:
         terminal.print_json(report.to_json())
     elif report_as:

@@ -10,6 +10,7 @@ from mobilenet_export.artifact import Artifact
 from mobilenet_export.bundle import DOCUMENT, Bundle, read_bundle
 from mobilenet_export.checks.drift import judge, measure_drift
 from mobilenet_export.errors import DamagedInputError, UsageError
+from mobilenet_export.findings import listing
 from mobilenet_export.formats import format_of
 from mobilenet_export.images import ImageSet
 from mobilenet_export.pipeline.evidence import evidence_of, load_subjects
@@ -82,7 +83,17 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
             probabilities=target.spec.softmax,
         )
     limits = merge_limits(target.spec.limits, request.limits)
-    return judge(report, limits, request.max_drop_points)
+    report = judge(report, limits, request.max_drop_points)
+    return dataclasses.replace(report, warnings=_warnings(request))
+
+
+def _warnings(request: ValidateRequest) -> tuple[str, ...]:
+    """Say how many rows of the labels name no image; that some images have no row, the report's count says."""
+    if request.data is None or request.labels_csv is None:
+        return ()
+    rows = images.rows_without_image(ImageSet.open(request.data), request.labels_csv)
+    files = listing(f"{row.file} (line {row.line})" for row in rows)
+    return (f"{request.labels_csv}: rows that name no image, {len(rows):,}: {files}",) if rows else ()
 
 
 def find_target(request: ValidateRequest) -> Target:
