@@ -106,7 +106,14 @@ def _read_graph(model: onnx.ModelProto, name: str, resolution_px: int | None) ->
     dims = _input_dims(inputs[0], name, resolution_px)
     _refuse_foreign(model, name)
     reader = _Reader(name, _simplified(model, inputs[0].name, dims, name), inputs[0].name, dims)
-    return simplify(reader.read())
+    graph = simplify(reader.read())
+    for node in graph.kernels():
+        if not (np.isfinite(node.weight).all() and np.isfinite(node.bias).all()):
+            raise DamagedInputError(
+                f"{name}: {node.name}: its weights overflow float32 once the BatchNorm after it is folded in",
+                "check that BatchNorm's variance and weight; a training that diverged leaves such",
+            )
+    return graph
 
 
 def _input_dims(value: onnx.ValueInfoProto, name: str, resolution_px: int | None) -> list[int]:

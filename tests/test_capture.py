@@ -436,6 +436,13 @@ def nan_linear_bias(file: OwnFile) -> OwnFile:
     return file.node("Gemm", weights(8, 5), np.full(5, np.nan, np.float32), output="scores")
 
 
+def huge_batch_norm(file: OwnFile) -> OwnFile:
+    huge = np.full(8, 1e30, np.float32)
+    file.node("Conv", huge.repeat(27).reshape(8, 3, 3, 3), weights(8), strides=[2, 2])
+    file.node("BatchNormalization", huge, weights(8), weights(8), np.ones(8, np.float32))
+    return file.node("Relu").node("GlobalAveragePool").head()
+
+
 def negative_variance(file: OwnFile) -> OwnFile:
     file.stem().node("BatchNormalization", weights(8), weights(8), weights(8), np.full(8, -1, np.float32))
     return file.node("Relu").node("GlobalAveragePool").head()
@@ -500,6 +507,7 @@ REFUSED = {
     "weights hold NaN": nan_weight,
     "hold NaN or infinity": nan_bias,
     "Gemm n4: its weights hold NaN": nan_linear_bias,
+    "overflow float32 once the BatchNorm after it is folded in": huge_batch_norm,
     "variance": negative_variance,
     "without dilation": dilated,
     "2 groups": grouped,

@@ -15,7 +15,7 @@ from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.graph import UNCLAMPED, Activation, Conv2d, FloatArray, FullyConnected, Graph
 from mobilenet_export.interpreter import accumulate, run, walk, walk_quantized
 from mobilenet_export.quantize.bias_correction import channel_means, correct_biases
-from mobilenet_export.quantize.calibrate import Activations, Ranges, calibrate
+from mobilenet_export.quantize.calibrate import Activations, NotFiniteError, Ranges, calibrate
 from mobilenet_export.quantize.observers import Extremes
 from mobilenet_export.quantize.post_training import (
     CalibrationData,
@@ -264,6 +264,30 @@ def test_zero_lies_in_every_range() -> None:
     graph = tiny_graph(activation=Activation.NONE)
     images = [{node.name: np.float32([2.0, 3.0]) for node in graph.nodes}]
     assert calibrate(graph, images, PIXELS)["pointwise"] == (0.0, 3.0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_layer_that_is_not_finite_is_named_with_its_image(value: float) -> None:
+    graph = tiny_graph()
+    good = {node.name: np.float32([-1.0, 1.0]) for node in graph.nodes}
+    bad = {name: np.float32([1.0, value]) if name in ("pointwise", "fc") else x for name, x in good.items()}
+    with pytest.raises(NotFiniteError, match="image 2: layer pointwise gives NaN or infinity") as caught:
+        calibrate(graph, [good, good, bad, bad], PIXELS)
+    assert (caught.value.layer, caught.value.image) == ("pointwise", 2)
+
+
+def test_an_overflow_that_relu6_hides_is_found() -> None:
+    graph = tiny_graph()
+    node = dataclasses.replace(graph.nodes[0], weight=np.full((8, 3, 3, 3), 3e38, np.float32))  # type: ignore[call-arg]
+    graph = dataclasses.replace(graph, nodes=(node, *graph.nodes[1:]))
+    with pytest.raises(NotFiniteError, match="layer stem"):
+        ranges_of(graph, np.ones((1, 3, 16, 16), np.float32))
+
+
+def test_large_values_that_are_finite_are_no_overflow() -> None:
+    graph = tiny_graph(activation=Activation.NONE)
+    images = [{node.name: np.full(8, 3e38, np.float32) for node in graph.nodes}]
+    assert calibrate(graph, images, PIXELS)["pointwise"][1] == pytest.approx(3e38)
 
 
 def test_every_tensor_up_to_the_logits_has_a_scale_and_probabilities_have_none() -> None:

@@ -30,8 +30,9 @@ def fold_batch_norm(graph: Graph) -> Graph:
 
 
 def _fold(conv: Conv2d, norm: BatchNorm) -> Conv2d:
-    return dataclasses.replace(
-        conv,
-        weight=(conv.weight * norm.scale[:, None, None, None]).astype(np.float32),
-        bias=(conv.bias * norm.scale + norm.shift).astype(np.float32),
-    )
+    with np.errstate(over="ignore"):  # capture refuses what overflows, by name
+        return dataclasses.replace(
+            conv,
+            weight=(conv.weight * norm.scale[:, None, None, None]).astype(np.float32),
+            bias=(conv.bias * norm.scale + norm.shift).astype(np.float32),
+        )

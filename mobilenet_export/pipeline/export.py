@@ -14,6 +14,7 @@ from mobilenet_export.graph import FloatArray, Graph
 from mobilenet_export.images import Choice, ImageSet
 from mobilenet_export.pipeline.contents import Contents, fill_bundle
 from mobilenet_export.pipeline.evidence import BATCH, evidence_of, load_subjects, values_of
+from mobilenet_export.pipeline.finite import finite, naming_images, refuse_not_finite_outputs
 from mobilenet_export.pipeline.reference import Origin, Source, capture, class_names, open_reference
 from mobilenet_export.pipeline.stages import Progress, Stages, silent
 from mobilenet_export.plugins import load_plugin
@@ -159,7 +160,7 @@ def quantize(
     preprocess = source.spec.preprocess
     held_out = min(recipe.held_out_images, max(1, len(calibration) // 4))
     fit = calibration.subset(calibration.names[:-held_out])
-    judged = values_of(calibration.subset(calibration.names[-held_out:]), source.spec)
+    judges = calibration.subset(calibration.names[-held_out:])
     corrected = values_of(fit.subset(fit.names[: recipe.bias_correction_images]), source.spec)
 
     def stream() -> Iterator[FloatArray]:
@@ -174,16 +175,19 @@ def quantize(
         clipped_activations=lambda quantized: watch(
             source.graph, [corrected], {name: scale.bounds for name, scale in quantized.tensors.items()}
         ),
-        judge=_judge(source.graph, judged),
+        judge=_judge(source, judges),
         judge_images=held_out,
     )
-    return post_training(source.graph, data, recipe)
+    with naming_images(fit.names):
+        return post_training(source.graph, data, recipe)
 
 
-def _judge(graph: Graph, held_out: FloatArray) -> Callable[[QuantizedGraph], float]:
+def _judge(source: Source, judges: ImageSet) -> Callable[[QuantizedGraph], float]:
     """Return the SQNR of an int8 graph's outputs, computed by the kernels that users run."""
     form, engine = load_plugin("formats", "onnx"), runtime("onnxruntime")
+    graph, held_out = source.graph, values_of(judges, source.spec)
     truth = engine.open(Artifact("fp32", "onnx", "fp32", form.write_float(graph, "fp32"))).run(held_out)
+    refuse_not_finite_outputs(graph, judges.names, held_out, truth)
 
     def judge(quantized: QuantizedGraph) -> float:
         data = form.write_int8(quantized, "float32")
@@ -194,8 +198,10 @@ def _judge(graph: Graph, held_out: FloatArray) -> Callable[[QuantizedGraph], flo
 
 def halve(source: Source, calibration: ImageSet) -> Graph:
     """Round the weights to float16; a few images tell the means that biases make up for."""
-    few = values_of(calibration.subset(calibration.names[:BATCH]), source.spec)
-    return round_to_half(source.graph, input_means(source.graph, watch(source.graph, [few])))
+    few = calibration.subset(calibration.names[:BATCH])
+    activations = finite(source.graph, watch(source.graph, [values_of(few, source.spec)]))
+    with naming_images(few.names):
+        return round_to_half(source.graph, input_means(source.graph, activations))
 
 
 @dataclass(frozen=True, slots=True)
