@@ -491,19 +491,27 @@ class Choice:
     unreadable: tuple[Unreadable, ...]
 
 
-def choose(image_set: ImageSet, calibrate: int, check: int, seed: int) -> Choice:
+def choose(
+    image_set: ImageSet,
+    calibrate: int,
+    check: int,
+    seed: int,
+    advance: Callable[[int], None] = lambda _images: None,
+) -> Choice:
     """Choose readable images to calibrate and to check with; an unreadable one gives its place to the next.
 
-    Only as many are decoded as are asked for, and the unreadable ones among them.
+    Only as many are decoded as are asked for, and the unreadable ones among them. `advance` is told of each that
+    could be read.
 
     Raises:
-        DamagedInputError: Fewer than `MINIMUM_IMAGES` are readable (or than asked for, if that is less).
+        DamagedInputError: Fewer than `MINIMUM_IMAGES` are readable (or than asked for, if that is less), or the
+            set's manifest has none of a role that is asked for.
     """
     ordered = image_set.subset(_shuffle(image_set.names, seed))
     pools = [(ordered, calibrate + check)]
     if image_set.roles:
-        pools = [(_with_role(ordered, "calibrate"), calibrate), (_with_role(ordered, "check"), check)]
-    found = [readable(pool, count) for pool, count in pools]
+        pools = [_pool(ordered, "calibrate", calibrate), _pool(ordered, "check", check)]
+    found = [readable(pool, count, advance) for pool, count in pools]
     unreadable = tuple(image for _, passed_over in found for image in passed_over)
     usable = image_set.subset(name for pool, _ in found for name in pool.names)
     if len(usable) < min(MINIMUM_IMAGES, calibrate + check):
@@ -511,15 +519,26 @@ def choose(image_set: ImageSet, calibrate: int, check: int, seed: int) -> Choice
     return Choice(*split(usable, calibrate, check, seed), unreadable)
 
 
+def _pool(image_set: ImageSet, role: Role, count: int) -> tuple[ImageSet, int]:
+    pool = _with_role(image_set, role)
+    if count and not len(pool):
+        problem = f"{image_set.origin}: its manifest has no image to {role} with"
+        raise DamagedInputError(problem, f"give another set, or remove {MANIFEST} to use the folder as it is")
+    return pool, count
+
+
 def _too_few(image_set: ImageSet, count: int, unreadable: Sequence[Unreadable]) -> DamagedInputError:
     first = "; ".join(f"{image.name}: {image.reason}" for image in unreadable[:3])
     message = (
         f"{image_set.origin}: {count} of {len(image_set)} images can be used, {MINIMUM_IMAGES} are needed"
     )
-    return DamagedInputError(message + (f" ({first})" if first else ""), "add images or mend those")
+    hint = "add images or mend those" if first else "add images; 96 are enough, and 64 calibrate"
+    return DamagedInputError(message + (f" ({first})" if first else ""), hint)
 
 
-def readable(image_set: ImageSet, count: int) -> tuple[ImageSet, tuple[Unreadable, ...]]:
+def readable(
+    image_set: ImageSet, count: int, advance: Callable[[int], None] = lambda _images: None
+) -> tuple[ImageSet, tuple[Unreadable, ...]]:
     """Decode images in order until `count` could be read; return those, and the ones that could not."""
     good: list[str] = []
     bad: list[Unreadable] = []
@@ -527,6 +546,7 @@ def readable(image_set: ImageSet, count: int) -> tuple[ImageSet, tuple[Unreadabl
         for name, reason in zip(image_set.names, probes if count else (), strict=False):
             if reason is None:
                 good.append(name)
+                advance(1)
             else:
                 bad.append(Unreadable(name, reason))
             if len(good) == count:

@@ -664,6 +664,18 @@ class TestChoice:
         assert {int(image.name) for image in choice.unreadable} <= damaged
         assert {image.reason for image in choice.unreadable} == {"truncated"}
 
+    def test_each_image_that_can_be_read_is_told(self) -> None:
+        steps: list[int] = []
+        choose(set_with_damage(60, {1, 2}), 16, 8, 3, steps.append)
+        assert steps == [1] * 24
+
+    def test_too_few_that_are_all_readable_need_more_and_no_mending(self) -> None:
+        with pytest.raises(
+            DamagedInputError, match=r"fake: 1 of 1 images can be used, 8 are needed$"
+        ) as caught:
+            choose(set_with_damage(1, set()), 64, 32, seed=0)
+        assert caught.value.hint.startswith("add images; ")
+
     def test_same_seed_same_choice(self) -> None:
         first, second = (choose(set_with_damage(60, {1, 2}), 16, 8, seed=3) for _ in range(2))
         assert first.calibrate.names == second.calibrate.names
@@ -696,6 +708,17 @@ class TestChoice:
         choice = choose(image_set, 12, 9, seed=0)
         assert len(choice.calibrate) == 12
         assert sorted(choice.check.names) == ["0", *map(str, range(2, 10))]
+
+    @pytest.mark.parametrize(
+        ("role", "missing", "asked"), [("calibrate", "check", (4, 4)), ("check", "calibrate", (4, 0))]
+    )
+    def test_a_role_that_no_image_has_is_refused(
+        self, role: str, missing: str, asked: tuple[int, int]
+    ) -> None:
+        roles = dict.fromkeys(map(str, range(9)), role)
+        image_set = ImageSet("fake", tuple(roles), set_with_damage(9, set()).load, roles)  # type: ignore[arg-type]
+        with pytest.raises(DamagedInputError, match=f"fake: its manifest has no image to {missing} with"):
+            choose(image_set, *asked, seed=0)
 
 
 class TestSplit:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _PLAIN_WIDTH = 120
 """Columns where the output is no terminal, so that tables in logs do not wrap."""
 
+_BAR_WIDTH = 30
+"""Columns, so that a stage with thousands of images fits into 80."""
+
 
 def prepare_streams() -> None:
     """Make stdout and stderr writable whatever the caller closed, and printable whatever their encoding."""
@@ -70,11 +73,12 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
+    from rich import progress as parts  # noqa: PLC0415 (slow)
 
-    columns = [SpinnerColumn(), TextColumn("{task.description}")]
+    columns: list[parts.ProgressColumn] = [parts.SpinnerColumn(), parts.TextColumn("{task.description}")]
     if total:
-        columns += [BarColumn(), MofNCompleteColumn()]
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        columns += [parts.BarColumn(_BAR_WIDTH), parts.MofNCompleteColumn()]
+        columns += [parts.TimeRemainingColumn(compact=True), parts.TextColumn("left")]
+    with parts.Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total or None)
         yield lambda steps: bar.advance(task, steps)

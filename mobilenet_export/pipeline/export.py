@@ -1,5 +1,6 @@
 """`export`: a network becomes a bundle."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,8 +110,8 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
     check_place(request.out, force=request.force)
     labels = None if request.onnx else class_names(request.spec, request.labels)
     stages = Stages(progress)
-    with stages("choose images"):
-        choice = choose_images(request.calibration, request.recipe)
+    with stages("choose images", request.recipe.calibration_images + request.recipe.check_images) as advance:
+        choice = choose_images(request.calibration, request.recipe, advance)
     with stages("load torch and the network"):
         reference = open_reference(request.origin)
     with stages("capture"):
@@ -146,11 +147,28 @@ def check_request(request: ExportRequest) -> None:
     open_reference(request.origin)
 
 
-def choose_images(calibration: Path | None, recipe: QuantRecipe) -> Choice:
+def choose_images(
+    calibration: Path | None, recipe: QuantRecipe, advance: Callable[[int], None] = lambda _images: None
+) -> Choice:
     """Choose the images to calibrate and to check with: the user's, or the shipped ones."""
     path = calibration or shipped_path("calibration", "default")
-    image_set = ImageSet.open(path)
-    return images.choose(image_set, recipe.calibration_images, recipe.check_images, recipe.seed)
+    return choose_from(ImageSet.open(path), recipe, advance)
+
+
+def choose_from(image_set: ImageSet, recipe: QuantRecipe, advance: Callable[[int], None]) -> Choice:
+    """Choose the images to calibrate and to check with.
+
+    A set whose manifest has none to check with, as `mnx calibration synth` writes them, is checked with the
+    shipped ones: the networks have to be sure of what they see, or the best class flips with any rounding.
+    """
+    has_check = not image_set.roles or "check" in image_set.roles.values()
+    check = recipe.check_images if has_check else 0
+    choice = images.choose(image_set, recipe.calibration_images, check, recipe.seed, advance)
+    if has_check:
+        return choice
+    _, shipped = images.default_set()
+    unseen = [name for name in shipped.names if name not in choice.calibrate.names]  # a name tells the seed
+    return dataclasses.replace(choice, check=shipped.subset(unseen[: recipe.check_images]))
 
 
 def quantize(
