@@ -130,7 +130,7 @@ def new_bundle(folder: Path, *, force: bool) -> Iterator[Path]:
     try:
         yield partial
         partial.chmod(0o777 & ~_umask())
-        _replace(folder, partial, force=force)
+        replace_folder(folder, partial, force=force)
     except OSError as error:
         raise _unwritable(folder, error) from None
     finally:
@@ -159,7 +159,7 @@ def check_place(folder: Path, *, force: bool) -> None:
         raise UsageError(f"{folder} is not a bundle, so --force does not delete it", "give another --out")
 
 
-def _replace(folder: Path, partial: Path, *, force: bool) -> None:
+def replace_folder(folder: Path, partial: Path, *, force: bool) -> None:
     """Put the new folder in place; the old one is deleted only once the new one is there."""
     if not force or not folder.exists():
         try:

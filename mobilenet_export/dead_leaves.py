@@ -15,7 +15,7 @@ import hashlib
 import math
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mobilenet_export.bundle import replace_folder
 from mobilenet_export.errors import UsageError
 from mobilenet_export.images import MANIFEST, MANIFEST_SCHEMA, SHORTEST_SIDE_PX, Role
 
@@ -343,16 +344,30 @@ def encode(image: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def write_set(folder: Path, seeds: Mapping[Role, Sequence[int]], size_px: int = SIZE_PX) -> None:
+def write_set(
+    folder: Path,
+    seeds: Mapping[Role, Sequence[int]],
+    size_px: int = SIZE_PX,
+    *,
+    force: bool = False,
+    advance: Callable[[int], None] = lambda _images: None,
+) -> None:
     """Write one image per seed, and the manifest that gives each its role, seed and hash.
 
     The folder appears whole or not at all.
 
+    Args:
+        folder: To write.
+        seeds: Of the images for each role.
+        size_px: Height and width.
+        force: Replace a set that this function wrote.
+        advance: Told of each image that is written.
+
     Raises:
-        UsageError: The folder exists already, the size is under 32 px, a seed is negative, or there are none.
+        UsageError: The folder exists already and `force` is not given or it is none of ours; the size is under
+            32 px, a seed is negative, or there are none.
     """
-    if folder.exists():
-        raise UsageError(f"exists already: {folder}", "name a folder that does not exist, or remove this one")
+    _check_place(folder, force=force)
     roles = [(role, seed) for role, chosen in seeds.items() for seed in chosen]
     if not roles:
         raise UsageError("cannot draw 0 images", "ask for at least one")
@@ -360,10 +375,28 @@ def write_set(folder: Path, seeds: Mapping[Role, Sequence[int]], size_px: int = 
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".leaves-") as name:
         unfinished = Path(name) / folder.name
         unfinished.mkdir()
-        entries = [_write_image(unfinished, role, seed, size_px) for role, seed in roles]
+        entries = []
+        for role, seed in roles:
+            entries.append(_write_image(unfinished, role, seed, size_px))
+            advance(1)
         text = MANIFEST_HEAD + "".join(entries)
         (unfinished / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
-        unfinished.rename(folder)
+        replace_folder(folder, unfinished, force=force)
+
+
+def _check_place(folder: Path, *, force: bool) -> None:
+    """Refuse a folder that is there, unless it may be replaced and its manifest is one of ours."""
+    if not folder.exists():
+        return
+    if not force:
+        raise UsageError(f"exists already: {folder}", "give --force to replace it, or name another folder")
+    manifest = folder / MANIFEST
+    if not manifest.is_file() or not manifest.read_text(encoding="utf-8", errors="replace").startswith(
+        MANIFEST_HEAD
+    ):
+        raise UsageError(
+            f"{folder} is no set that was drawn, so --force does not delete it", "name another folder"
+        )
 
 
 def _write_image(folder: Path, role: Role, seed: int, size_px: int) -> str:

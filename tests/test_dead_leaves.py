@@ -13,6 +13,8 @@ from PIL import Image
 from mobilenet_export.dead_leaves import CALIBRATE_SEEDS, CHECK_SEEDS, draw, encode, main, write_set
 from mobilenet_export.errors import UsageError
 from mobilenet_export.images import ImageSet, default_set
+from mobilenet_export.pipeline.export import choose_images
+from mobilenet_export.recipe import find_recipe
 from mobilenet_export.shipped import shipped_path
 
 DEFAULT = shipped_path("calibration", "default")
@@ -119,6 +121,32 @@ def test_never_writes_over_a_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_force_replaces_a_set_that_was_drawn_and_nothing_else(tmp_path: Path) -> None:
+    drawn, other = tmp_path / "drawn", tmp_path / "other"
+    write_set(drawn, {"calibrate": [5, 6]}, size_px=64)
+    write_set(drawn, {"calibrate": [7]}, size_px=64, force=True)
+    assert sorted(path.name for path in drawn.iterdir()) == ["leaves_0007.jpg", "manifest.toml"]
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="--force does not delete it"):
+        write_set(other, {"calibrate": [7]}, size_px=64, force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["drawn", "other"]
+
+
+def test_a_failure_under_force_leaves_the_old_set(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", {"calibrate": [5]}, size_px=64)
+    with pytest.raises(UsageError):
+        write_set(tmp_path / "set", {"calibrate": [6]}, size_px=8, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert ImageSet.open(tmp_path / "set").names == ("leaves_0005.jpg",)
+
+
+def test_each_image_that_is_written_is_told(tmp_path: Path) -> None:
+    steps: list[int] = []
+    write_set(tmp_path / "set", {"calibrate": [5], "check": [6]}, size_px=64, advance=steps.append)
+    assert steps == [1, 1]
+
+
 def test_refuses_to_write_no_images(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot draw 0"):
         write_set(tmp_path / "set", {"check": []})
@@ -133,3 +161,14 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_command_line_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert capsys.readouterr().err.startswith("error: one folder is needed\nhint: ")
+
+
+def test_a_set_that_only_calibrates_is_checked_with_shipped_images_that_it_does_not_hold(
+    tmp_path: Path,
+) -> None:
+    write_set(tmp_path / "set", {"calibrate": range(88, 98)}, 64)
+    choice = choose_images(tmp_path / "set", find_recipe("int8"))
+    assert len(choice.calibrate) == 10
+    assert 89 in CHECK_SEEDS
+    assert len(choice.check) == len(CHECK_SEEDS) - 1
+    assert not set(choice.check.names) & set(choice.calibrate.names)
