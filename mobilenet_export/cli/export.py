@@ -200,6 +200,8 @@ def _run(request: "ExportRequest", *, as_json: bool) -> None:
     result = export(request, terminal.progress)
     for image in result.unreadable:
         terminal.say(f"passed over {image.name}: {image.reason}")
+    for warning in result.warnings:
+        terminal.say(f"warning: {warning}")
     if as_json:
         terminal.print_json(_json(result))
     else:
@@ -226,6 +228,7 @@ def _json(result: "Export") -> dict[str, Any]:
         ],
         "drift": result.drift.to_json(),
         "seconds": dict(result.seconds),
+        "warnings": list(result.warnings),
     }
 
 

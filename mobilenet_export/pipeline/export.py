@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mobilenet_export import images
 from mobilenet_export.artifact import Artifact, InputOutput, Precision
 from mobilenet_export.bundle import Bundle, check_place, new_bundle, read_bundle
 from mobilenet_export.checks.drift import judge, measure_drift
 from mobilenet_export.checks.metrics import sqnr_db
+from mobilenet_export.findings import listing
 from mobilenet_export.formats import Format, artifact_name, io_types
 from mobilenet_export.graph import FloatArray, Graph
 from mobilenet_export.images import Choice, ImageSet
@@ -20,7 +23,7 @@ from mobilenet_export.pipeline.reference import Origin, Source, capture, class_n
 from mobilenet_export.pipeline.stages import Progress, Stages, silent
 from mobilenet_export.plugins import load_plugin
 from mobilenet_export.quantize.half import input_means, round_to_half
-from mobilenet_export.quantize.post_training import CalibrationData, pixel_range, post_training
+from mobilenet_export.quantize.post_training import CalibrationData, pixel_range, post_training, tensor_scale
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe
 from mobilenet_export.report import DriftReport
@@ -90,6 +93,7 @@ class Export:
         drift: Of every file in every runtime that reads it.
         seconds: Of each stage.
         unreadable: Calibration images that were passed over.
+        warnings: What makes the int8 files doubtful, though they were written.
     """
 
     bundle: Bundle
@@ -97,6 +101,7 @@ class Export:
     drift: DriftReport
     seconds: Mapping[str, float]
     unreadable: tuple[images.Unreadable, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def export(request: ExportRequest, progress: Progress = silent) -> Export:
@@ -131,7 +136,8 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
         drift = check_drift(source, artifacts, choice.check, advance)
     with stages("write the bundle"), new_bundle(request.out, force=request.force) as folder:
         fill_bundle(folder, Contents(request.recipe, source, choice, quantized, artifacts, labels, drift))
-    return Export(read_bundle(request.out), artifacts, drift, stages.seconds, choice.unreadable)
+    warnings = warnings_of(choice.calibrate, source.spec, quantized) if quantized else ()
+    return Export(read_bundle(request.out), artifacts, drift, stages.seconds, choice.unreadable, warnings)
 
 
 def check_request(request: ExportRequest) -> None:
@@ -212,6 +218,21 @@ def _judge(source: Source, judges: ImageSet) -> Callable[[QuantizedGraph], float
         return sqnr_db(truth, engine.open(Artifact("int8", "onnx", "int8", data)).run(held_out))
 
     return judge
+
+
+def warnings_of(calibration: ImageSet, spec: ModelSpec, quantized: QuantizedGraph) -> tuple[str, ...]:
+    """Return what makes int8 files doubtful: images that show nothing, layers that give nothing."""
+    found = []
+    one_by_one = images.batches(
+        calibration, spec.preprocess, 1
+    )  # the first that shows something is the last read
+    if all(np.ptp(image, axis=(2, 3)).max() == 0 for _, image in one_by_one):
+        found.append("every calibration image is of one colour, so the ranges fit nothing else: give photos")
+    zero = tensor_scale(0.0, 0.0)
+    dead = [name for name, scale in quantized.tensors.items() if scale == zero]
+    if dead:
+        found.append(f"layers that give only zeros, so check their weights: {listing(dead)}")
+    return tuple(found)
 
 
 def halve(source: Source, calibration: ImageSet) -> Graph:
