@@ -76,6 +76,10 @@ _UPRIGHT = {
 """How each EXIF orientation is undone. Source: EXIF 2.32, tag 0x0112."""
 
 
+class NotNormalizedError(DamagedInputError):
+    """A preprocessed array holds values that no normalized pixel can have, such as 255."""
+
+
 # One photo
 
 
@@ -289,11 +293,25 @@ def batches(image_set: ImageSet, how: Preprocess, size: int) -> Iterator[Batch]:
 
 
 def _read(image_set: ImageSet, how: Preprocess, name: str) -> FloatArray:
-    picture = image_set.load(name)
+    return prepare(image_set.load(name), how, name)
+
+
+def prepare(picture: Picture, how: Preprocess, name: str) -> FloatArray:
+    """Return what the network sees of an image, float32 (3, crop, crop).
+
+    Raises:
+        NotNormalizedError: A preprocessed array whose values no normalized pixel can have.
+        UsageError: A preprocessed array of another crop.
+    """
     if isinstance(picture, Image.Image):
         return preprocess(picture, how)
     _check_preprocessed(picture, how, name)
     return picture
+
+
+def short_side_px(picture: Picture) -> int | None:
+    """Return a picture's short side; None of an array, whose size was changed before it came here."""
+    return min(picture.size) if isinstance(picture, Image.Image) else None
 
 
 def _check_preprocessed(values: FloatArray, how: Preprocess, name: str) -> None:
@@ -304,7 +322,8 @@ def _check_preprocessed(values: FloatArray, how: Preprocess, name: str) -> None:
     most = float(np.abs(values).max())
     if most > MOST_OF_REACH * reach:
         reason = f"values reach {most:.4g}, those of a photo {reach:.3g}: not normalized"
-        raise _refusal(name, reason, "normalize to (x/255 - mean)/std, or save uint8 (N, H, W, 3)")
+        hint = "normalize to (x/255 - mean)/std, or save uint8 (N, H, W, 3)"
+        raise NotNormalizedError(f"{name}: {reason}", hint)
 
 
 def prefetch(function: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int) -> Generator[_Result]:

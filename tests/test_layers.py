@@ -30,7 +30,17 @@ VALUES = [
     "shipped",
     "plugins",
 ]
-STEPS = ["architectures", "capture", "passes", "images", "dead_leaves", "interpreter", "quantize", "checks"]
+STEPS = [
+    "architectures",
+    "capture",
+    "passes",
+    "images",
+    "dead_leaves",
+    "lint",
+    "interpreter",
+    "quantize",
+    "checks",
+]
 LAYERS = [[*VALUES, "__init__"], STEPS, ["formats", "runtimes"], ["pipeline"], ["cli"]]
 
 PROTOCOLS = {"checks.drift": {"runtimes"}}
@@ -182,7 +192,8 @@ def test_nothing_at_the_top_of_a_module_is_unused() -> None:
 def test_help_needs_neither_torch_nor_onnxruntime_nor_numpy() -> None:
     code = (
         "import sys\nfrom mobilenet_export.cli import run\n"
-        "for arguments in (['--help'], ['export', '--help'], ['validate', '--help'], ['models', '--help']):\n"
+        "for arguments in (['--help'], ['export', '--help'], ['validate', '--help'], ['models', '--help'],\n"
+        "                  ['calibration', 'lint', '--help'], ['calibration', 'synth', '--help']):\n"
         "    assert run(arguments) == 0\n"
         "heavy = {'torch', 'onnxruntime', 'onnx', 'numpy', 'PIL', 'ai_edge_litert'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

@@ -5,6 +5,17 @@ images ─▶ activations ─▶ quantized graph ─────┴─▶ int8 f
 """
 
 from mobilenet_export.pipeline.export import Export, ExportRequest, check_request, export
+from mobilenet_export.pipeline.lint import LintRequest, lint
 from mobilenet_export.pipeline.validate import ValidateRequest, find_target, validate
 
-__all__ = ["Export", "ExportRequest", "ValidateRequest", "check_request", "export", "find_target", "validate"]
+__all__ = [
+    "Export",
+    "ExportRequest",
+    "LintRequest",
+    "ValidateRequest",
+    "check_request",
+    "export",
+    "find_target",
+    "lint",
+    "validate",
+]
