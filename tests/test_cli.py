@@ -106,7 +106,18 @@ def bundle(exported: tuple[Path, Printed]) -> Path:
 # Help
 
 
-@pytest.mark.parametrize("command", [[], ["export"], ["validate"], ["models"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["export"],
+        ["validate"],
+        ["models"],
+        ["calibration"],
+        ["calibration", "lint"],
+        ["calibration", "synth"],
+    ],
+)
 def test_every_command_has_a_help(command: list[str], mnx: Callable[..., Printed]) -> None:
     printed = mnx(*command, "--help")
     assert printed.code == 0
@@ -195,7 +206,8 @@ ROW = {
 def test_export_prints_one_json_document_and_talks_on_stderr(exported: tuple[Path, Printed]) -> None:
     folder, printed = exported
     document = json.loads(printed.out)
-    assert set(document) == {"bundle", "files", "drift", "seconds"}
+    assert set(document) == {"bundle", "files", "drift", "seconds", "warnings"}
+    assert document["warnings"] == []
     assert document["bundle"] == "mobilenet_v2_025_96"
     assert len(document["files"]) == 6
     for entry in document["files"]:
@@ -308,7 +320,269 @@ def test_images_of_every_kind_calibrate_and_the_unreadable_are_listed(
     assert document["calibration"]["images"] + document["drift"]["images"] == 11
 
 
+def black_images(path: Path) -> None:
+    path.mkdir()
+    for index in range(9):
+        Image.new("RGB", (128, 128)).save(path / f"{index}.png")
+
+
+def test_black_images_calibrate_with_a_warning(own: list[object], mnx: Callable[..., Printed]) -> None:
+    black_images(Path("black"))
+    printed = mnx("export", *own, "--int8", "--formats", "onnx", "--calibration", "black", "--json")
+    assert printed.code in (0, 1), printed.err
+    (warning,) = json.loads(printed.out)["warnings"]
+    assert "every calibration image is of one colour" in warning
+    assert f"warning: {warning}" in printed.err.splitlines()
+
+
+def changed(checkpoint: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> list[object]:
+    """Arguments that name the small network with other weights."""
+    state = safetensors.torch.load_file(checkpoint)
+    change(state)
+    safetensors.torch.save_file(state, "changed.safetensors")
+    return [*SMALL, "--classes", CLASSES, "--checkpoint", "changed.safetensors", "--int8"]
+
+
+def kill_channels(state: dict[str, torch.Tensor]) -> None:
+    """Every third channel of every layer before the head gives only zeros."""
+    for key in [key for key in state if key.endswith("running_mean")]:
+        for name in ("weight", "bias"):
+            state[key.replace("running_mean", name)][::3] = 0
+
+
+def kill_layer(state: dict[str, torch.Tensor]) -> None:
+    for name in ("weight", "bias"):
+        state[f"features.3.conv.1.1.{name}"][:] = 0
+
+
+@pytest.mark.parametrize(
+    ("change", "warnings"),
+    [
+        (kill_channels, []),
+        (kill_layer, ["layers that give only zeros, so check their weights: features.3.conv.1.0"]),
+    ],
+)
+def test_dead_channels_and_layers_are_exported(
+    change: Callable[[dict[str, torch.Tensor]], None],
+    warnings: list[str],
+    checkpoint: Path,
+    mnx: Callable[..., Printed],
+) -> None:
+    printed = mnx("export", *changed(checkpoint, change), "--json")
+    assert printed.code in (0, 1), printed.err
+    document = json.loads(printed.out)
+    assert document["warnings"] == warnings
+    assert min(row["sqnr_db"] for row in document["drift"]["rows"]) > 10
+
+
+def overflow_in_the_head(state: dict[str, torch.Tensor]) -> None:
+    state["classifier.1.weight"][3] = 3e38
+
+
+def overflow_before_relu6(state: dict[str, torch.Tensor]) -> None:
+    state["features.1.conv.0.0.weight"] *= 1e37 / state["features.1.conv.0.0.weight"].abs().max()
+    state["features.1.conv.0.1.bias"][:] = 3.4e38
+
+
+def overflow_when_folded(state: dict[str, torch.Tensor]) -> None:
+    state["features.1.conv.0.0.weight"][:] = 3e38
+    state["features.1.conv.0.1.weight"][:] = 1e6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (overflow_in_the_head, ".jpg: layer classifier.1 gives NaN or infinity for this image"),
+        (overflow_before_relu6, ".jpg: layer features.1.conv.0.0 gives NaN or infinity for this image"),
+        (overflow_when_folded, "features.1.conv.0.0: its weights overflow float32"),
+    ],
+)
+@pytest.mark.parametrize("precision", ["--int8", "--fp16"])
+def test_an_overflow_names_the_layer_and_the_image(
+    precision: str,
+    change: Callable[[dict[str, torch.Tensor]], None],
+    message: str,
+    checkpoint: Path,
+    mnx: Callable[..., Printed],
+) -> None:
+    printed = mnx("export", *changed(checkpoint, change)[:-1], precision)
+    assert printed.code == 4
+    assert message in printed.error
+    assert [path.name for path in Path().iterdir()] == ["changed.safetensors"]
+
+
+def test_lint_names_the_layer_that_overflows(
+    checkpoint: Path, bundle: Path, mnx: Callable[..., Printed]
+) -> None:
+    arguments = changed(checkpoint, overflow_in_the_head)
+    Path("mine.toml").write_text(small_toml())
+    assert mnx("calibration", "synth", "--out", "leaves", "--n", 9, "--size", 128).code == 0
+    lint = ["calibration", "lint", "leaves", "--arch", "mine.toml", "--checkpoint", arguments[-2]]
+    printed = mnx(*lint)
+    assert printed.code == 1, printed.err
+    assert ".jpg: layer classifier.1 gives NaN or infinity for this image" in printed.out
+    assert "verdict: fail (1 error" in printed.out
+
+
+def small_toml() -> str:
+    """The variant of the small network."""
+    text = shipped_path("models", "mobilenet_v2_100_224.toml").read_text(encoding="utf-8")
+    text = text[: text.index("[weights]")]
+    for old, new in {
+        'name = "mobilenet_v2_100_224"': 'name = "mine"',
+        'alias = "v2"\n': "",
+        "width = 1.0": "width = 0.25",
+        "resolution_px = 224": "resolution_px = 96",
+        "classes = 1000": f"classes = {CLASSES}",
+        'labels = "labels/imagenet1k.txt"\n': "",
+        "parameters = 3504872\n": "",
+        "macs = 300774272\n": "",
+        "resize_px = 256": "resize_px = 110",
+        "crop_px = 224": "crop_px = 96",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+# Calibration
+
+
+def test_synth_draws_a_set_that_calibrates(own: list[object], mnx: Callable[..., Printed]) -> None:
+    printed = mnx("calibration", "synth", "--n", 9, "--seed", 60, "--size", 64, "--out", "leaves")
+    assert printed.code == 0
+    assert "leaves/: 9 images, seeds 60 to 68" in printed.out
+    assert "next: mnx export --arch v2 --int8 --calibration leaves" in printed.err
+    assert sorted(path.name for path in Path("leaves").iterdir())[-2:] == ["leaves_0068.jpg", "manifest.toml"]
+    printed = mnx("export", *own, "--int8", "--formats", "onnx", "--calibration", "leaves", "--json")
+    assert printed.code in (0, 1), printed.err
+    document = json.loads(Path("mobilenet_v2_025_96/mnx.json").read_text())
+    assert document["calibration"]["images"] == 9
+    assert (document["drift"]["images"], document["drift"]["data"]) == (32, "default")
+    printed = mnx("validate", "mobilenet_v2_025_96", "--checkpoint", own[-1], "--data", "leaves")
+    assert (printed.code, printed.error) == (4, "leaves: its manifest has no image to check with")
+    assert "manifest.toml" in printed.hint
+
+
+def test_synth_replaces_only_a_drawn_set_and_only_when_forced(mnx: Callable[..., Printed]) -> None:
+    draw = ["calibration", "synth", "--n", 1, "--size", 32, "--out"]
+    assert json.loads(mnx(*draw, "leaves", "--json").out) == {
+        "folder": "leaves",
+        "images": 1,
+        "seeds": [1500, 1500],
+        "size_px": 32,
+    }
+    printed = mnx(*draw, "leaves")
+    assert (printed.code, printed.error) == (2, "exists already: leaves")
+    assert "--force" in printed.hint
+    assert mnx(*draw, "leaves", "--force").code == 0
+    Path("thesis").mkdir()
+    printed = mnx(*draw, "thesis", "--force")
+    assert (printed.code, Path("thesis").exists()) == (2, True)
+    assert "--force does not delete it" in printed.error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (["lint", "nowhere"], "no such file or folder: nowhere", 2),
+        (["lint", "."], "no images in it", 4),
+        (["lint", ".", "--arch", "v5"], "unknown arch: v5", 2),
+        (["lint", ".", "--recipe", "int4"], "unknown recipe: int4", 2),
+        (["lint"], "Missing argument", 2),
+        (["synth"], "Missing option '--out'", 2),
+        (["synth", "--out", "x", "--n", "0"], "Invalid value for '--n'", 2),
+        (["synth", "--out", "x", "--seed", "-1"], "Invalid value for '--seed'", 2),
+        (["synth", "--out", "x", "--size", "31"], "Invalid value for '--size'", 2),
+    ],
+)
+def test_calibration_commands_that_do_not_fit_say_why(
+    arguments: list[str], message: str, code: int, mnx: Callable[..., Printed]
+) -> None:
+    printed = mnx("calibration", *arguments)
+    assert printed.code == code
+    assert message in printed.error
+    assert list(Path().iterdir()) == []
+
+
+def test_lint_prints_findings_with_their_next_step_and_a_verdict(mnx: Callable[..., Printed]) -> None:
+    black_images(Path("black"))
+    lint = ["calibration", "lint", "black", "--no-ranges"]
+    printed = mnx(*lint)
+    assert printed.code == 0
+    first, hint, *_, verdict = printed.out.splitlines()
+    assert first == (
+        "warning: 9 images of one colour (all there are): 0.png, 1.png, 2.png, 3.png, 4.png and 4 more"
+    )
+    assert hint.startswith("  next: ")
+    assert verdict == "verdict: pass (3 warnings, 9 of 9 images usable)"
+    assert printed.err.startswith("look at the images")
+    strict = mnx(*lint, "--strict")
+    assert strict.code == 1
+    assert strict.out.splitlines()[-1] == "verdict: fail (3 warnings, 9 of 9 images usable)"
+
+
+def test_lint_prints_one_json_document(mnx: Callable[..., Printed]) -> None:
+    black_images(Path("black"))
+    Path("black/broken.jpg").write_bytes(b"")
+    printed = mnx("calibration", "lint", "black", "--no-ranges", "--json")
+    assert printed.code == 1
+    document = json.loads(printed.out)
+    assert set(document) == {"data", "images", "usable", "findings", "ranges", "strict", "verdict"}
+    assert (document["images"], document["usable"], document["verdict"]) == (10, 9, "fail")
+    for finding in document["findings"]:
+        assert set(finding) == {"severity", "kind", "problem", "hint", "files"}
+    assert document["findings"][0]["kind"] == "unreadable"
+    assert document["ranges"] is None
+
+
+def test_lint_runs_the_network(checkpoint: Path, mnx: Callable[..., Printed]) -> None:
+    Path("mine.toml").write_text(small_toml())
+    assert mnx("calibration", "synth", "--out", "leaves", "--n", 16, "--size", 128).code == 0
+    printed = mnx(
+        "calibration", "lint", "leaves", "--arch", "mine.toml", "--checkpoint", checkpoint, "--json"
+    )
+    assert printed.code == 0, printed.err
+    ranges = json.loads(printed.out)["ranges"]
+    assert set(ranges) == {"images", "tensors", "median_percent", "worst_percent", "worst_layer"}
+    assert (ranges["images"], ranges["tensors"]) == (16, 65)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminal")
+def test_progress_shows_the_time_that_is_left(tmp_path: Path) -> None:
+    import pty  # noqa: PLC0415
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", "from mobilenet_export.cli import main; main()"]
+    command += ["calibration", "synth", "--n", "3", "--size", "32", "--out", str(tmp_path / "leaves")]
+    subprocess.run(
+        command, stderr=theirs, stdout=subprocess.DEVNULL, env={**os.environ, "TERM": "xterm"}, check=True
+    )
+    shown = os.read(ours, 65536).decode()
+    assert "3/3" in shown
+    assert "00:00" in shown
+    assert "left" in shown
+
+
 # Validate
+
+
+def test_rows_of_labels_without_an_image_are_a_warning(
+    photos: Path, bundle: Path, checkpoint: Path, mnx: Callable[..., Printed]
+) -> None:
+    csv = Path("some.csv")
+    csv.write_text("0/0.png,0\n1/1.png,1\n1/1.png,1\nx/gone.png,1\n")
+    file = bundle / "mobilenet_v2_025_96_fp32.onnx"
+    validate = ["validate", file, "--checkpoint", checkpoint, "--data", photos, "--labels", csv, "--json"]
+    printed = mnx(*validate)
+    assert printed.code == 0, printed.err
+    assert "warning: some.csv: rows that name no image, 1: x/gone.png (line 4)" in printed.err
+    document = json.loads(printed.out)
+    assert (document["images"], document["labelled"], len(document["warnings"])) == (8, 2, 1)
+    csv.write_text("0/0.png,0\n1/1.png,1\n0/0.png,2\n")
+    printed = mnx(*validate)
+    assert printed.code == 4
+    assert printed.error == "some.csv: 0/0.png is class 0 in line 1, but 2 in line 3"
 
 
 def test_validate_prints_one_json_document(
@@ -639,12 +913,18 @@ def seven_images(path: Path) -> None:
         Image.new("RGB", (64, 64), (index * 30, 0, 0)).save(path / f"{index}.png")
 
 
+def one_image(path: Path) -> None:
+    path.mkdir()
+    Image.new("RGB", (64, 64)).save(path / "alone.png")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (empty_folder, "no images in it"),
         (broken_images, "0 of 9 images can be used, 8 are needed"),
         (seven_images, "7 of 7 images can be used, 8 are needed"),
+        (one_image, "1 of 1 images can be used, 8 are needed"),
     ],
 )
 def test_calibration_images_that_are_too_few_end_in_4(

@@ -7,6 +7,7 @@ import traceback
 import typer
 from typer.exceptions import TyperException
 
+from mobilenet_export.cli.calibration import lint_command, synth_command
 from mobilenet_export.cli.export import export_command
 from mobilenet_export.cli.models import models_command
 from mobilenet_export.cli.terminal import prepare_streams, say_error
@@ -29,8 +30,17 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help appears in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+calibration = typer.Typer(
+    name="calibration",
+    help="Look at calibration images, or draw some.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+calibration.command("lint", short_help="Find what is wrong with a set of images.")(lint_command)
+calibration.command("synth", short_help="Draw procedural images.")(synth_command)
 app.command("export", short_help="Export a network and check it against torch.")(export_command)
 app.command("validate", short_help="Check files against the original.")(validate_command)
+app.add_typer(calibration)
 app.command("models", short_help="List the variants.")(models_command)
 
 
