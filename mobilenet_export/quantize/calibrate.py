@@ -41,14 +41,12 @@ def refuse_not_finite(graph: Graph, image: Activations, index: int) -> None:
     Raises:
         NotFiniteError: Names the first such layer.
     """
-    with np.errstate(all="ignore"):
-        # A sum is NaN or infinite if any term is, and reads the values once; only then each is looked at.
-        if all(np.isfinite(value.sum()) for value in image.values()):
-            return
     for node in graph.nodes:
-        for name in (node.name + UNCLAMPED, node.name):
-            if name in image and not np.isfinite(image[name]).all():
-                raise NotFiniteError(node.name, index)
+        value = image.get(node.name + UNCLAMPED, image[node.name])  # a clamp adds nothing that is not finite
+        with np.errstate(all="ignore"):  # the sum of finite values may overflow, so it only clears them
+            cleared = np.isfinite(value.sum())
+        if not cleared and not np.isfinite(value).all():
+            raise NotFiniteError(node.name, index)
 
 
 def calibrate(graph: Graph, images: Iterable[Activations], input_range: tuple[float, float]) -> Ranges:
