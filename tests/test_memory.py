@@ -1,7 +1,7 @@
 """Memory does not grow with the number of images: each test would fail if they were held.
 
-Peaks measured at 96 px with 64 and with 5,000 images, the recipe using all of them: `mnx export --int8` 555 to 574 and
-576 to 580 MB (two runs each), `mnx calibration lint` 491 and 501 MB, with `--no-ranges` 63 and 68 MB.
+Peaks measured on V2 at 96 px with 64 and with 5,000 images, the recipe using all of them: `mnx export --int8` 555
+to 574 and 576 to 580 MB (two runs each), `mnx calibration lint` 491 and 501 MB, with `--no-ranges` 63 and 68 MB.
 """
 
 import dataclasses
