@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from mobilenet_export.artifact import InputOutput, Precision
-from mobilenet_export.formats import Format
+from mobilenet_export.formats import Format, checked_kernel, checked_scale
 from mobilenet_export.graph import (
     UNCLAMPED,
     Activation,
@@ -26,11 +26,12 @@ from mobilenet_export.graph import (
     FullyConnected,
     GlobalAveragePool,
     Graph,
+    Kernel,
     Node,
     Shape,
     Softmax,
 )
-from mobilenet_export.quantized import QuantizedGraph, TensorScale
+from mobilenet_export.quantized import QuantizedGraph, QuantizedKernel, TensorScale
 
 OPSET = 13
 """The lowest with per-axis QuantizeLinear; runtimes of 2021 and later load it."""
@@ -208,8 +209,8 @@ def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
         raise ValueError(f"int8 ONNX files have float32 input and output, not {io}")
     graph = quantized.graph
     writer = _QuantizedWriter(graph)
-    writer.quantize("input", f"{graph.input}/pixels", quantized.tensors[graph.input])
-    names = {graph.input: f"{graph.input}/pixels", graph.output: "output"}
+    names = _integer_names(graph)
+    writer.quantize("input", names[graph.input], quantized.tensors[graph.input])
     for node in graph.nodes:
         inputs = [names.get(name, name) for name in node.inputs]
         if isinstance(node, Softmax):
@@ -228,8 +229,51 @@ def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
     return writer.bytes()
 
 
-def read_precision(data: bytes) -> Precision:
-    """Tell a file's precision from the types of its constants.
+def _integer_names(graph: Graph) -> dict[str, str]:
+    """The tensors that an int8 file names otherwise than the graph does."""
+    return {graph.input: f"{graph.input}/pixels", graph.output: "output"}
+
+
+def read_int8(data: bytes, graph: Graph) -> QuantizedGraph:
+    """Read the integers of an int8 file that `write_int8` has spelled.
+
+    Raises:
+        ValueError: A constant is missing, or does not fit the graph.
+    """
+    stored = [held for held in _load(data).initializer if held.data_location == TensorProto.DEFAULT]
+    constants = {held.name: numpy_helper.to_array(held) for held in stored}
+    names = _integer_names(graph)
+    quantized = [graph.input, *(node.name for node in graph.nodes if not isinstance(node, Softmax))]
+    tensors = {tensor: _read_scale(constants, names.get(tensor, tensor)) for tensor in quantized}
+    kernels = {node.name: _read_kernel(constants, node, tensors[node.input]) for node in graph.kernels()}
+    return QuantizedGraph(graph, tensors, kernels)
+
+
+def _read_scale(constants: Mapping[str, NDArray[Any]], tensor: str) -> TensorScale:
+    scale, zero_point = (_constant(constants, f"{tensor}/{part}") for part in ("scale", "zero_point"))
+    if scale.size != 1 or zero_point.size != 1 or zero_point.dtype != np.uint8:
+        raise ValueError(f"{tensor} has not one scale and one uint8 zero point")
+    return checked_scale(tensor, float(scale.item()), int(zero_point.item()))
+
+
+def _read_kernel(constants: Mapping[str, NDArray[Any]], node: Kernel, source: TensorScale) -> QuantizedKernel:
+    weight, scale, zero_point, bias, bias_scale = (
+        _constant(constants, f"{node.name}.{part}")
+        for part in ("weight/int8", "weight/scale", "weight/zero_point", "bias/int32", "bias/scale")
+    )
+    if zero_point.any():
+        raise ValueError(f"the weights of {node.name} are not symmetric")
+    return checked_kernel(node, QuantizedKernel(weight, scale, bias), source, bias_scale)
+
+
+def _constant(constants: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    if name not in constants:
+        raise ValueError(f"it holds no {name}")
+    return constants[name]
+
+
+def _load(data: bytes) -> onnx.GraphProto:
+    """Parse a file.
 
     Raises:
         ValueError: It is not an ONNX model.
@@ -240,7 +284,16 @@ def read_precision(data: bytes) -> Precision:
         raise ValueError("not an ONNX model") from None
     if not graph.node:  # no bytes at all are a valid message without a graph
         raise ValueError("not an ONNX model")
-    kinds = {constant.data_type for constant in graph.initializer}
+    return graph
+
+
+def read_precision(data: bytes) -> Precision:
+    """Tell a file's precision from the types of its constants.
+
+    Raises:
+        ValueError: It is not an ONNX model.
+    """
+    kinds = {constant.data_type for constant in _load(data).initializer}
     return "int8" if TensorProto.INT8 in kinds else "fp16" if TensorProto.FLOAT16 in kinds else "fp32"
 
 
@@ -252,6 +305,7 @@ class _OnnxFormat:
     io: tuple[InputOutput, ...] = ("float32",)
     write_float = staticmethod(write_float)
     write_int8 = staticmethod(write_int8)
+    read_int8 = staticmethod(read_int8)
     read_precision = staticmethod(read_precision)
 
 
