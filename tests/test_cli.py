@@ -188,7 +188,7 @@ def test_models_as_json(mnx: Callable[..., Printed]) -> None:
 
 ROW = {
     "file", "format", "precision", "runtime", "provider", "top1_percent", "top5_percent", "top1_drop_points",
-    "top1_drop_interval_points", "agreement_percent", "sqnr_db", "cosine", "max_abs", "kl",
+    "top1_drop_interval_points", "agreement_percent", "sqnr_db", "cosine", "max_abs", "kl", "referee",
 }  # fmt: skip
 
 
