@@ -6,7 +6,7 @@ per-channel int8 weights, int32 biases. A ReLU or ReLU6 needs no operator of its
 float16 and cast back when the file is loaded; arithmetic stays float32.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -86,15 +86,24 @@ class _Writer:
             case _:
                 raise TypeError(f"{type(node).__name__} must be fused before it can be written")
 
-    def bytes(self, taps: Mapping[str, str] | None = None) -> bytes:
-        """The file; `taps` are more outputs, the tensor's name in the file → its name in the graph."""
+    def bytes(
+        self, taps: Mapping[str, str] | None = None, kind: int = TensorProto.FLOAT, feeds: Sequence[str] = ()
+    ) -> bytes:
+        """The file.
+
+        `taps` are more outputs of type `kind`, the tensor's name in the file → its name in the graph; `feeds` are
+        tensors of the graph that are the inputs instead of its own.
+        """
         graph = self.graph
-        outputs = {"output": graph.output, **(taps or {})}
         proto = helper.make_graph(
             self.nodes,
             graph.name,
-            [_float_value("input", graph.input_shape)],
-            [_float_value(name, graph.shapes[tensor]) for name, tensor in outputs.items()],
+            [_value(tensor, graph.shapes[tensor]) for tensor in feeds]
+            or [_value("input", graph.input_shape)],
+            [
+                _value("output", graph.shapes[graph.output]),
+                *(_value(name, graph.shapes[tensor], kind) for name, tensor in (taps or {}).items()),
+            ],
             self.initializers,
         )
         opset = [helper.make_opsetid("", OPSET)]
@@ -104,8 +113,8 @@ class _Writer:
         return data
 
 
-def _float_value(name: str, shape: Shape) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+def _value(name: str, shape: Shape, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, ["batch", *shape])
 
 
 def _conv_attributes(node: Conv2d) -> dict[str, Any]:
@@ -121,8 +130,22 @@ def _conv_attributes(node: Conv2d) -> dict[str, Any]:
 def write_float(graph: Graph, precision: Precision) -> bytes:
     """Spell a fused float graph; `fp16` stores the weights as float16."""
     writer = _Writer(graph, half=precision == "fp16")
-    _write_float_layers(writer, {})
+    _write_float_layers(writer, graph.nodes, {graph.input: "input", graph.output: "output"}, {})
     return writer.bytes()
+
+
+def write_suffix(graph: Graph, start: int) -> tuple[bytes, tuple[str, ...]]:
+    """Spell the layers from `nodes[start]` to the logits as fp32, to run a network from its middle on.
+
+    Returns:
+        The file, and the names of its inputs: the tensors that those layers read and do not make.
+    """
+    nodes = [node for node in graph.nodes[start:] if not isinstance(node, Softmax)]
+    made = {node.name for node in nodes}
+    feeds = tuple(dict.fromkeys(name for node in nodes for name in node.inputs if name not in made))
+    writer = _Writer(graph)
+    _write_float_layers(writer, nodes, {graph.logits: "output"}, {})
+    return writer.bytes(feeds=feeds), feeds
 
 
 def write_tapped(graph: Graph, bounds: Mapping[str, tuple[float, float]]) -> tuple[bytes, tuple[str, ...]]:
@@ -137,17 +160,21 @@ def write_tapped(graph: Graph, bounds: Mapping[str, tuple[float, float]]) -> tup
         clipped layer also `name + UNCLAMPED`, its value before that.
     """
     writer = _Writer(graph)
-    _write_float_layers(writer, bounds)
+    _write_float_layers(writer, graph.nodes, {graph.input: "input", graph.output: "output"}, bounds)
     made = {output for node in writer.nodes for output in node.output}
     taps = {node.name: node.name for node in graph.nodes if node.name in made}
     taps |= {node.name + UNCLAMPED: node.name for node in graph.nodes if node.name + UNCLAMPED in made}
     return writer.bytes(taps), tuple(taps)
 
 
-def _write_float_layers(writer: _Writer, bounds: Mapping[str, tuple[float, float]]) -> None:
-    graph = writer.graph
-    names = {graph.input: "input", graph.output: "output"}
-    for node in graph.nodes:
+def _write_float_layers(
+    writer: _Writer,
+    nodes: Sequence[Node],
+    names: Mapping[str, str],
+    bounds: Mapping[str, tuple[float, float]],
+) -> None:
+    """Write layers; `names` are of tensors that the file names otherwise than the graph does."""
+    for node in nodes:
         inputs = [names.get(name, name) for name in node.inputs]
         if isinstance(node, Conv2d | FullyConnected):
             inputs.append(writer.weight(f"{node.name}.weight", node.weight))
@@ -207,6 +234,21 @@ def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
     """Spell the integers in QDQ form; input and output are float32."""
     if io != "float32":
         raise ValueError(f"int8 ONNX files have float32 input and output, not {io}")
+    return _write_int8_layers(quantized).bytes()
+
+
+def write_int8_tapped(quantized: QuantizedGraph) -> tuple[bytes, tuple[str, ...]]:
+    """Spell the integers with the uint8 value of every activation as an output, to watch the kernels run.
+
+    Returns:
+        The file, and what its outputs after the first are: tensors of the graph.
+    """
+    names = _integer_names(quantized.graph)
+    taps = {f"{names.get(tensor, tensor)}/int": tensor for tensor in quantized.tensors}
+    return _write_int8_layers(quantized).bytes(taps, TensorProto.UINT8), tuple(taps.values())
+
+
+def _write_int8_layers(quantized: QuantizedGraph) -> _QuantizedWriter:
     graph = quantized.graph
     writer = _QuantizedWriter(graph)
     names = _integer_names(graph)
@@ -226,7 +268,7 @@ def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
             writer.node("Flatten", [f"{tensor}/map"], f"{tensor}/flat")
             source = f"{tensor}/flat"
         writer.quantize(source, tensor, quantized.tensors[node.name])
-    return writer.bytes()
+    return writer
 
 
 def _integer_names(graph: Graph) -> dict[str, str]:

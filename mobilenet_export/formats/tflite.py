@@ -8,7 +8,7 @@ Padding that TensorFlow's SAME does not describe becomes a PAD operator.
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -137,8 +137,9 @@ class _Writer:
         self.operator("DEQUANTIZE", [stored], output, schema.DequantizeOptionsT(), version=3)
         return output
 
-    def bytes(self, output: str) -> bytes:
-        inputs, outputs = [self.index["input"]], [self.index[output]]
+    def bytes(self, taps: Sequence[int] = ()) -> bytes:
+        """The file; `taps` are tensors that are outputs, too."""
+        inputs, outputs = [self.index["input"]], [self.index["output"], *taps]
         subgraph = schema.SubGraphT(
             tensors=self.tensors,
             inputs=np.array(inputs, np.int32),
@@ -283,7 +284,7 @@ def write_float(graph: Graph, precision: Precision) -> bytes:
         if isinstance(node, Conv2d | FullyConnected):
             constants = [writer.weight(node), writer.constant(f"{node.name}.bias", node.bias)]
         layers.layer(node, inputs, constants, names.get(node.name, node.name))
-    return writer.bytes("output")
+    return writer.bytes()
 
 
 def _write_softmax(writer: _Writer, inputs: list[int]) -> None:
@@ -301,6 +302,22 @@ def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
         io: Type of the input and the output. A network that ends in a softmax always gives float32
             probabilities, because 1/256 is too coarse a step for them.
     """
+    writer, _ = _write_int8_layers(quantized, io)
+    return writer.bytes()
+
+
+def write_int8_tapped(quantized: QuantizedGraph) -> tuple[bytes, tuple[str, ...]]:
+    """Spell the integers with every int8 activation as an output, to watch the kernels run; float32 input.
+
+    Returns:
+        The file, and what its outputs after the first are: tensors of the graph.
+    """
+    writer, values = _write_int8_layers(quantized, "float32")
+    return writer.bytes(tuple(values.values())), tuple(values)
+
+
+def _write_int8_layers(quantized: QuantizedGraph, io: InputOutput) -> tuple[_Writer, dict[str, int]]:
+    """Write every layer, and return where each tensor of the graph is."""
     graph = quantized.graph
     writer = _Writer(graph)
     layers = _LayerWriter(writer, np.dtype(np.int8), dict(quantized.tensors))
@@ -316,7 +333,7 @@ def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
         layers.layer(node, [values[source] for source in node.inputs], constants, name)
         values[node.name] = writer.index[name]
     _write_output(layers, values[graph.logits], io)
-    return writer.bytes("output")
+    return writer, values
 
 
 def _integer_constants(writer: _Writer, node: Kernel, quantized: QuantizedGraph) -> list[int]:
