@@ -106,7 +106,7 @@ def bundle(exported: tuple[Path, Printed]) -> Path:
 # Help
 
 
-@pytest.mark.parametrize("command", [[], ["export"], ["validate"], ["models"]])
+@pytest.mark.parametrize("command", [[], ["export"], ["validate"], ["analyze"], ["models"]])
 def test_every_command_has_a_help(command: list[str], mnx: Callable[..., Printed]) -> None:
     printed = mnx(*command, "--help")
     assert printed.code == 0
@@ -136,6 +136,9 @@ def test_the_help_lists_every_option_of_the_issue(
         "--json",
     ):
         assert option in validate
+    analyze = mnx("analyze", "--help").out
+    for option in ("--data", "--limit", "--checkpoint", "--top", "--plot", "--json", "Examples:"):
+        assert option in analyze
 
 
 def test_every_exit_code_is_in_the_help() -> None:

@@ -7,6 +7,7 @@ import traceback
 import typer
 from typer.exceptions import TyperException
 
+from mobilenet_export.cli.analyze import analyze_command
 from mobilenet_export.cli.export import export_command
 from mobilenet_export.cli.models import models_command
 from mobilenet_export.cli.terminal import prepare_streams, say_error
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command("export", short_help="Export a network and check it against torch.")(export_command)
 app.command("validate", short_help="Check files against the original.")(validate_command)
+app.command("analyze", short_help="Show which layers int8 loses accuracy in.")(analyze_command)
 app.command("models", short_help="List the variants.")(models_command)
 
 
