@@ -37,7 +37,13 @@ from mobilenet_export.errors import DamagedInputError
 from mobilenet_export.formats.onnx import write_int8, write_int8_tapped, write_suffix
 from mobilenet_export.graph import Activation, Conv2d, FloatArray, FullyConnected, Graph, Node
 from mobilenet_export.interpreter import run, run_quantized, walk_quantized
-from mobilenet_export.pipeline.analyze import EQUALIZATION, measure_layers, read_equalization, shared_integers
+from mobilenet_export.pipeline.analyze import (
+    EQUALIZATION,
+    measure_layers,
+    read_equalization,
+    shared_integers,
+    sum_noise,
+)
 from mobilenet_export.pipeline.stages import Stages, silent
 from mobilenet_export.quantize.calibrate import calibrate
 from mobilenet_export.quantize.post_training import quantize_graph
@@ -149,6 +155,24 @@ def test_noise_adds_up_to_about_that_of_the_whole_file() -> None:
     for row in report.rows:
         facts = row.facts
         assert facts.weights_percent + facts.activations_percent == pytest.approx(facts.share_percent)
+
+
+def test_a_network_that_ends_in_a_softmax_is_compared_at_its_logits() -> None:
+    images = tiny_batch(3)
+    plain, ending = (report_of(quantized_tiny(softmax=softmax), images) for softmax in (False, True))
+    assert ending.logits == plain.logits == "fc"
+    assert ending.final_db() == pytest.approx(plain.final_db(), abs=0.01)
+    assert [row.layer for row in ending.rows] == [row.layer for row in plain.rows]
+
+
+def test_many_images_are_measured_in_groups() -> None:
+    quantized, images = quantized_tiny(Activation.NONE), tiny_batch(11)
+    whole, in_groups = (
+        sum_noise(quantized, {}, groups, lambda _n: None) for groups in ([images], [images[:8], images[8:]])
+    )
+    assert in_groups[0] == pytest.approx(whole[0], rel=1e-5)
+    for name, noise in whole[1].items():
+        assert in_groups[1][name].together == pytest.approx(noise.together, rel=1e-3, abs=1e-6), name
 
 
 def test_a_corrected_bias_does_not_count_as_noise_of_its_layer() -> None:
@@ -408,7 +432,7 @@ def test_the_table_fits_the_terminal(report: LayerReport, width: int) -> None:
 
 
 def test_a_sparkline_is_logarithmic_and_shows_what_is_empty() -> None:
-    assert sparkline([0, 1, 1000, 10**6]) == " ▁▅█"[:1] + sparkline([1, 1000, 10**6])
+    assert sparkline([0, 1, 1000, 10**6]) == " ▁▅█"
     assert sparkline([10**6, 1]) == "█▁"
     assert sparkline([]) == ""
     assert sparkline([0, 0]) == "  "

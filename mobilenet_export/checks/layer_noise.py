@@ -60,6 +60,12 @@ class Noise:
     activations: float = 0.0
     together: float = 0.0
 
+    def include(self, other: "Noise") -> None:
+        """Add what other images showed."""
+        self.weights += other.weights
+        self.activations += other.activations
+        self.together += other.together
+
 
 @dataclass(frozen=True, slots=True)
 class _Variants:

@@ -101,6 +101,6 @@ def _draw_histogram(axes: Any, histogram: "Histogram", title: str) -> None:
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(bottom=0)
     axes.set_title(title, fontsize=9)
-    axes.set_xlabel("steps of int8")
+    axes.set_xlabel("steps of int8; fp32 beyond the ends is clipped")
     axes.set_ylabel("count")
-    axes.legend(loc="upper right", fontsize=8)
+    axes.legend(loc="best", fontsize=8)

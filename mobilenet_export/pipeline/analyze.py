@@ -1,7 +1,7 @@
 """`analyze`: where in a bundle's network int8 loses what it loses."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from safetensors.numpy import load_file
 
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.bundle import read_bundle
-from mobilenet_export.checks.layer_noise import Factors, noise_alone
+from mobilenet_export.checks.layer_noise import Factors, Noise, noise_alone
 from mobilenet_export.checks.layer_statistics import TensorSums, tensor_sums
 from mobilenet_export.checks.layers import LayerReport, activation_histogram, layer_rows, weight_histograms
 from mobilenet_export.checks.metrics import decibel
 from mobilenet_export.checks.referee import same_integers
 from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.graph import FloatArray, Graph
-from mobilenet_export.pipeline.evidence import printable, read_integers, values_of
+from mobilenet_export.pipeline.evidence import BATCH, printable, read_integers, values_of
 from mobilenet_export.pipeline.reference import capture
 from mobilenet_export.pipeline.stages import Progress, Stages, silent
 from mobilenet_export.pipeline.validate import (
@@ -96,8 +96,9 @@ def measure_layers(
         stages: Of the run.
     """
     graph = quantized.graph
-    with stages("noise of each layer alone", len(quantized.tensors)) as advance:
-        signal, noise = noise_alone(quantized, factors, images, lambda start: suffix(graph, start), advance)
+    groups = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    with stages("noise of each layer alone", len(quantized.tensors) * len(groups)) as advance:
+        signal, noise = sum_noise(quantized, factors, groups, advance)
     with stages("watch the kernels", len(images)) as advance:
         sums = watch_kernels(quantized, factors, images, engines, advance)
     return LayerReport(
@@ -111,6 +112,21 @@ def measure_layers(
         weights=weight_histograms(quantized, factors),
         activations={name: activation_histogram(found) for name, found in sums.items()},
     )
+
+
+def sum_noise(
+    quantized: QuantizedGraph, factors: Factors, groups: Sequence[FloatArray], advance: Callable[[int], None]
+) -> tuple[float, dict[str, Noise]]:
+    """Measure every layer's noise alone, over groups of images of which one is in memory at a time."""
+    total, noise = 0.0, {name: Noise() for name in quantized.tensors}
+    for images in groups:
+        signal, found = noise_alone(
+            quantized, factors, images, lambda start: suffix(quantized.graph, start), advance
+        )
+        total += signal
+        for name, one in found.items():
+            noise[name].include(one)
+    return total, noise
 
 
 def int8_files(bundle: Path, target: Target) -> dict[str, Artifact]:
