@@ -15,6 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 import safetensors.numpy
+from ai_edge_litert.interpreter import Interpreter
 from conftest import Exported, tiny_batch, tiny_graph
 from rich.console import Console
 from test_cli import Printed, bundle, checkpoint, exported, mnx  # noqa: F401 (fixtures)
@@ -35,6 +36,7 @@ from mobilenet_export.checks.metrics import sqnr_db
 from mobilenet_export.cli.layer_table import print_layers, sparkline
 from mobilenet_export.errors import DamagedInputError
 from mobilenet_export.formats.onnx import write_int8, write_int8_tapped, write_suffix
+from mobilenet_export.formats.tflite import write_int8_tapped as write_tflite_tapped
 from mobilenet_export.graph import Activation, Conv2d, FloatArray, FullyConnected, Graph, Node
 from mobilenet_export.interpreter import run, run_quantized, walk_quantized
 from mobilenet_export.pipeline.analyze import (
@@ -79,7 +81,7 @@ def changed(graph: Graph, **replacing: Node) -> Graph:
 def test_the_kernels_that_are_watched_are_those_that_users_run(
     engine: LiteRuntime | OnnxRuntime, real: Exported
 ) -> None:
-    """With every tensor as an output the logits are the same to the bit, and in LiteRT XNNPACK is still on."""
+    """With every tensor as an output the logits are the same to the bit."""
     images = real.images[:2]
     artifact = real.artifact(engine.format, "int8")
     logits = engine.open(artifact).run(images)
@@ -88,6 +90,16 @@ def test_the_kernels_that_are_watched_are_those_that_users_run(
         integers = found[real.graph.logits].astype(np.float32)[0]
         np.testing.assert_array_equal((integers - scale.zero_point) * np.float32(scale.scale), expected)
         assert list(found) == list(real.quantized.tensors)
+
+
+def test_a_tapped_tflite_file_still_goes_to_xnnpack_as_a_whole(small: Exported) -> None:
+    counts = []
+    for data in (small.artifact("tflite", "int8").data, write_tflite_tapped(small.quantized)[0]):
+        interpreter = Interpreter(model_content=data)
+        interpreter.allocate_tensors()
+        names = [operator["op_name"] for operator in interpreter._get_ops_details()]
+        counts.append(Counter(name for name in names if name == "DELEGATE"))
+    assert counts[0] == counts[1] == {"DELEGATE": 1}
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)

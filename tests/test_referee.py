@@ -235,6 +235,19 @@ def test_real_networks_are_bit_equal_in_onnxruntime_and_nearly_in_litert(real: E
         assert row.referee.largest_lsb <= (0 if row.runtime == "onnxruntime" else 4), row
 
 
+def test_litert_without_xnnpack_is_a_few_steps_off_and_the_referee_says_so(real: Exported) -> None:
+    """Its builtin kernels multiply in fixed point; as tflite-runtime's."""
+    artifact = real.artifact("tflite", "int8")
+    session = LiteRuntime().open(artifact, reference_kernels=True)
+    evidence = Evidence("few", [(("a", "b", "c"), real.images[:3])], {})
+    subject = Subject(artifact, session, real.quantized)
+    (row,) = measure_drift(real.source.reference, [subject], evidence, probabilities=False).rows
+    assert row.provider == "builtin"
+    assert row.referee is not None
+    assert 1 <= row.referee.largest_lsb <= 4
+    assert 25 < row.referee.equal_percent < 100
+
+
 def test_another_tools_int8_file_is_measured_without_a_referee_and_a_note_says_so(small_v2: Exported) -> None:
     model = onnx.load_from_string(small_v2.artifact("onnx", "int8").data)
     for held in model.graph.initializer:

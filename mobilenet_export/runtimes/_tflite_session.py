@@ -69,8 +69,8 @@ def watch_tapped(
 ) -> Iterator[dict[str, IntegerArray]]:
     """Run an int8 graph image by image and yield every activation, channel-first 0…255, by tensor name.
 
-    Every tensor is an output of the file, so that XNNPACK, where it is there, runs as it does for users:
-    `experimental_preserve_all_tensors` would switch it off.
+    Every tensor is an output of the file, so that XNNPACK, where it is there, takes the whole network at once as
+    it does for users; with `experimental_preserve_all_tensors` LiteRT 2.3 hands it one operator at a time.
     """
     from mobilenet_export.formats.tflite import write_int8_tapped  # noqa: PLC0415 (not on every device)
 
