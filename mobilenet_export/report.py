@@ -9,6 +9,21 @@ from mobilenet_export.artifact import Precision
 
 
 @dataclass(frozen=True, slots=True)
+class Referee:
+    """A runtime's int8 logits against the exact arithmetic of the file's own integers.
+
+    Attributes:
+        largest_lsb: Largest difference of any output, in steps of the logits.
+        equal_percent: Share of outputs that are equal to the bit.
+        images: Number of images; the first of the run.
+    """
+
+    largest_lsb: int
+    equal_percent: float
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
 class DriftRow:
     """One file in one runtime against the reference; `None` where it needs labels and there are none.
 
@@ -28,6 +43,8 @@ class DriftRow:
         cosine: Mean cosine similarity of the outputs.
         max_abs: Largest difference of any output.
         kl: Mean Kullback–Leibler divergence of the class probabilities, in nats.
+        referee: Of an int8 file of ours that ends in logits; None of any other. A file that ends in a softmax
+            has none: its probabilities are floats, and no longer steps.
     """
 
     file: str
@@ -44,6 +61,7 @@ class DriftRow:
     cosine: float
     max_abs: float
     kl: float
+    referee: Referee | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +77,7 @@ class DriftReport:
         rows: One per file and runtime.
         failures: One line per limit that was not met.
         doubts: One line per limit that so few images cannot decide.
-        warnings: What the user may not have meant, such as labels of images that are not there.
+        warnings: One line per thing that the user may not have meant, or that could not be measured.
     """
 
     reference: str
@@ -96,6 +114,8 @@ def _json_row(row: DriftRow) -> dict[str, Any]:
     for name, value in table.items():
         if isinstance(value, float):
             table[name] = None if math.isinf(value) else float(f"{value:.6g}")
+    if row.referee is not None:
+        table["referee"]["equal_percent"] = float(f"{row.referee.equal_percent:.6g}")
     if row.top1_drop_interval_points is not None:
         table["top1_drop_interval_points"] = [
             float(f"{bound:.6g}") for bound in row.top1_drop_interval_points

@@ -112,6 +112,7 @@ def bundle(exported: tuple[Path, Printed]) -> Path:
         [],
         ["export"],
         ["validate"],
+        ["analyze"],
         ["models"],
         ["calibration"],
         ["calibration", "lint"],
@@ -147,6 +148,9 @@ def test_the_help_lists_every_option_of_the_issue(
         "--json",
     ):
         assert option in validate
+    analyze = mnx("analyze", "--help").out
+    for option in ("--data", "--limit", "--checkpoint", "--top", "--plot", "--json", "Examples:"):
+        assert option in analyze
 
 
 def test_every_exit_code_is_in_the_help() -> None:
@@ -199,7 +203,7 @@ def test_models_as_json(mnx: Callable[..., Printed]) -> None:
 
 ROW = {
     "file", "format", "precision", "runtime", "provider", "top1_percent", "top5_percent", "top1_drop_points",
-    "top1_drop_interval_points", "agreement_percent", "sqnr_db", "cosine", "max_abs", "kl",
+    "top1_drop_interval_points", "agreement_percent", "sqnr_db", "cosine", "max_abs", "kl", "referee",
 }  # fmt: skip
 
 

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from mobilenet_export.artifact import Artifact, Precision
 from mobilenet_export.checks.interval import drop_interval
 from mobilenet_export.checks.metrics import DriftSums
+from mobilenet_export.checks.referee import (
+    REFEREED_IMAGES,
+    RefereeSums,
+    exact_logits,
+    has_referee,
+    to_steps,
+)
 from mobilenet_export.graph import FloatArray
+from mobilenet_export.interpreter import IntegerArray
+from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.report import DriftReport, DriftRow
 from mobilenet_export.runtimes import Session
 from mobilenet_export.spec import Limits
@@ -16,10 +25,11 @@ from mobilenet_export.spec import Limits
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A file loaded in a runtime."""
+    """A file loaded in a runtime; `integers` are the file's own where a referee is to compute with them."""
 
     artifact: Artifact
     session: Session
+    integers: QuantizedGraph | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +59,14 @@ def measure_drift(
         probabilities: Outputs are class probabilities, not logits.
     """
     sums = [DriftSums(probabilities) for _ in subjects]
+    referees = [RefereeSums() for _ in subjects]
     for names, batch in evidence.batches:
         truth = reference.run(batch)
         labels = [evidence.labels.get(name) for name in names]
-        for subject, total in zip(subjects, sums, strict=True):
-            total.add(truth, subject.session.run(batch), labels)
+        outputs = [subject.session.run(batch) for subject in subjects]
+        for result, total in zip(outputs, sums, strict=True):
+            total.add(truth, result, labels)
+        _referee(subjects, batch, outputs, referees)
     first = sums[0]
     return DriftReport(
         reference=reference.runtime,
@@ -61,11 +74,29 @@ def measure_drift(
         images=first.images,
         labelled=first.labelled,
         reference_top1_percent=first.percent(first.reference_top1, first.labelled),
-        rows=tuple(_row(subject, total) for subject, total in zip(subjects, sums, strict=True)),
+        rows=tuple(_row(*measured) for measured in zip(subjects, sums, referees, strict=True)),
     )
 
 
-def _row(subject: Subject, sums: DriftSums) -> DriftRow:
+def _referee(
+    subjects: Sequence[Subject],
+    batch: FloatArray,
+    outputs: Sequence[FloatArray],
+    sums: Sequence[RefereeSums],
+) -> None:
+    """Compare the first images of a run with the interpreter, which runs once for files of the same integers."""
+    exact: dict[int, IntegerArray] = {}
+    for subject, result, total in zip(subjects, outputs, sums, strict=True):
+        integers, few = subject.integers, batch[: max(REFEREED_IMAGES - total.images, 0)]
+        if integers is None or not has_referee(integers) or not len(few):
+            continue
+        if id(integers) not in exact:
+            exact[id(integers)] = exact_logits(integers, few)
+        scale = integers.tensors[integers.graph.logits]
+        total.add(exact[id(integers)], to_steps(result[: len(few)], scale))
+
+
+def _row(subject: Subject, sums: DriftSums, referee: RefereeSums) -> DriftRow:
     artifact, session = subject.artifact, subject.session
     return DriftRow(
         file=artifact.file,
@@ -82,6 +113,7 @@ def _row(subject: Subject, sums: DriftSums) -> DriftRow:
         cosine=sums.cosine_sum / sums.images,
         max_abs=sums.max_abs,
         kl=sums.kl_sum / sums.images,
+        referee=referee.figures,
     )
 
 

@@ -8,6 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from mobilenet_export.cli.calibration import lint_command, synth_command
+from mobilenet_export.cli.analyze import analyze_command
 from mobilenet_export.cli.export import export_command
 from mobilenet_export.cli.models import models_command
 from mobilenet_export.cli.terminal import prepare_streams, say_error
@@ -41,6 +42,7 @@ calibration.command("synth", short_help="Draw procedural images.")(synth_command
 app.command("export", short_help="Export a network and check it against torch.")(export_command)
 app.command("validate", short_help="Check files against the original.")(validate_command)
 app.add_typer(calibration)
+app.command("analyze", short_help="Show which layers int8 loses accuracy in.")(analyze_command)
 app.command("models", short_help="List the variants.")(models_command)
 
 

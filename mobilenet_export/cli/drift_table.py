@@ -3,9 +3,20 @@
 import math
 from collections.abc import Mapping
 
+from rich.console import Console
 from rich.table import Table
 
 from mobilenet_export.report import DriftReport, DriftRow
+
+_WORDS = ("sha256", "runtime", "referee")
+
+
+def print_drift(screen: Console, report: DriftReport, sizes: Mapping[str, tuple[int, str]]) -> None:
+    """Print the table and what its figures are of; `sizes` as for `drift_table`."""
+    screen.print(drift_table(report, sizes))
+    for line in (summary(report), referee_note(report)):
+        if line:
+            screen.print(line, markup=False, style="dim")
 
 
 def drift_table(report: DriftReport, sizes: Mapping[str, tuple[int, str]]) -> Table:
@@ -17,35 +28,69 @@ def drift_table(report: DriftReport, sizes: Mapping[str, tuple[int, str]]) -> Ta
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("file", overflow="fold")
-    for name in ("format", "precision"):
-        table.add_column(name, no_wrap=True)
+    table.add_column("precision", no_wrap=True)
     for name in (
         "bytes",
         "sha256",
-        "runtime",
-        "agree",
-        "SQNR",
-        *(("top-1", "drop", "95 % interval") if report.labelled else ()),
+        *columns(report),
     ):
-        table.add_column(name, justify="left" if name in ("sha256", "runtime") else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=True)
     shown: set[str] = set()
     for row in report.rows:
         size, sha256 = sizes[row.file]
         new = row.file not in shown
-        cells = [row.file, row.format, row.precision, f"{size:,}", sha256[:8]] if new else [""] * 5
-        table.add_row(*cells, *measures(row, labelled=bool(report.labelled)))
+        cells = [row.file, row.precision, f"{size:,}", sha256[:8]] if new else [""] * 4
+        table.add_row(*cells, *measures(row, report))
         shown.add(row.file)
     return table
 
 
-def measures(row: DriftRow, *, labelled: bool) -> list[str]:
-    """Return a row's cells from the runtime on; with labels also top-1, its drop and the drop's interval."""
+def columns(report: DriftReport) -> list[str]:
+    """Return the headings from the runtime on; what no row of the report has is left out."""
+    return [
+        "runtime",
+        "agree",
+        "SQNR",
+        *(["referee"] if _refereed(report) else []),
+        *(["top-1", "drop", "95 % interval"] if report.labelled else []),
+    ]
+
+
+def measures(row: DriftRow, report: DriftReport) -> list[str]:
+    """Return a row's cells for `columns`."""
     ratio = "equal" if row.sqnr_db == math.inf else f"{row.sqnr_db:.1f} dB"
     cells = [row.runtime, f"{row.agreement_percent:.1f} %", ratio]
-    if labelled:
+    if _refereed(report):
+        cells.append(referee(row))
+    if report.labelled:
         low, high = row.top1_drop_interval_points or (math.nan, math.nan)
         cells += [f"{row.top1_percent:.2f} %", f"{row.top1_drop_points:+.2f}", f"{low:+.2f} … {high:+.2f}"]
     return cells
+
+
+def referee(row: DriftRow) -> str:
+    """Say how far a row's logits are from exact arithmetic, such as `≤ 2 LSB, 63 % =`."""
+    found = row.referee
+    if found is None:
+        return "–"
+    if found.largest_lsb == 0:
+        return "bit-equal"
+    share = math.floor(found.equal_percent * 10) / 10  # never 100 where one is not equal
+    return f"≤ {found.largest_lsb} LSB, {share:.1f} % ="
+
+
+def referee_note(report: DriftReport) -> str:
+    """Say on one line what the column `referee` is; nothing where there is none."""
+    images = _refereed(report)
+    return (
+        f"referee: logits of the first {images} images against exact integer arithmetic, in steps of int8 (LSB)"
+        if images
+        else ""
+    )
+
+
+def _refereed(report: DriftReport) -> int:
+    return max((row.referee.images for row in report.rows if row.referee), default=0)
 
 
 def summary(report: DriftReport) -> str:

@@ -233,13 +233,12 @@ def _json(result: "Export") -> dict[str, Any]:
 
 
 def _print(result: "Export", request: "ExportRequest") -> None:
-    from mobilenet_export.cli.drift_table import drift_table, summary  # noqa: PLC0415 (imports rich)
+    from mobilenet_export.cli.drift_table import print_drift  # noqa: PLC0415 (imports rich)
 
     sizes = {artifact.file: (len(artifact.data), artifact.sha256) for artifact in result.artifacts}
     screen = terminal.console()
     screen.print(f"\n{result.bundle.folder}/", markup=False, style="bold")
-    screen.print(drift_table(result.drift, sizes))
-    screen.print(summary(result.drift), markup=False, style="dim")
+    print_drift(screen, result.drift, sizes)
     calibration = result.bundle.document["calibration"]
     if calibration:
         text = f"calibrated with {calibration['images']} images of {calibration['origin']}"

@@ -90,14 +90,13 @@ def _print_for_ci(report: "DriftReport", kind: str) -> None:
 
 
 def _print(report: "DriftReport", request: "ValidateRequest") -> None:
-    from mobilenet_export.cli.drift_table import drift_table, summary  # noqa: PLC0415 (imports rich)
+    from mobilenet_export.cli.drift_table import print_drift  # noqa: PLC0415 (imports rich)
     from mobilenet_export.pipeline import find_target  # noqa: PLC0415
 
     artifacts = find_target(request).artifacts
     sizes = {artifact.file: (len(artifact.data), artifact.sha256) for artifact in artifacts}
     screen = terminal.console()
-    screen.print(drift_table(report, sizes))
-    screen.print(summary(report), markup=False, style="dim")
+    print_drift(screen, report, sizes)
     for failure in report.failures:
         screen.print(f"failed: {failure}", markup=False, style="red")
     for doubt in report.doubts:

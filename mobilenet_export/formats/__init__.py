@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Literal, Protocol
 
+import numpy as np
+
 from mobilenet_export.artifact import InputOutput, Precision
 from mobilenet_export.errors import UsageError
-from mobilenet_export.graph import Graph
+from mobilenet_export.graph import FloatArray, Graph, Kernel
 from mobilenet_export.plugins import load_plugin, plugin_names
-from mobilenet_export.quantized import QuantizedGraph
+from mobilenet_export.quantized import QuantizedGraph, QuantizedKernel, TensorScale
 
 
 class Format(Protocol):
@@ -28,6 +30,18 @@ class Format(Protocol):
 
     def write_int8(self, quantized: QuantizedGraph, io: InputOutput) -> bytes:
         """Spell the integers."""
+        ...
+
+    def read_int8(self, data: bytes, graph: Graph) -> QuantizedGraph:
+        """Read the integers back from an int8 file that `write_int8` has spelled, whatever its input and output.
+
+        Args:
+            data: Of the file.
+            graph: That it was exported from: layers are found by its names, and the structure is taken from it.
+
+        Raises:
+            ValueError: The file holds no integers that fit the graph; the message says which.
+        """
         ...
 
     def read_precision(self, data: bytes) -> Precision:
@@ -51,6 +65,46 @@ def format_of(path: Path) -> Format:
             return found
     known = ", ".join(found.extension for found in formats)
     raise UsageError(f"{path}: no format ends in {path.suffix or 'nothing'}", f"known: {known}")
+
+
+def checked_scale(tensor: str, scale: float, zero_point: int) -> TensorScale:
+    """Return the scale of an activation that was read, in the unsigned 0…255 convention.
+
+    Raises:
+        ValueError: It stands for no range that holds 0.
+    """
+    if not (np.isfinite(scale) and scale > 0 and 0 <= zero_point <= 255):
+        raise ValueError(f"the scale of {tensor} is {scale:g} with zero point {zero_point}")
+    return TensorScale(scale, zero_point)
+
+
+def checked_kernel(
+    node: Kernel, kernel: QuantizedKernel, source: TensorScale, bias_scale: FloatArray
+) -> QuantizedKernel:
+    """Return the integers of a layer that were read, once they fit it.
+
+    Args:
+        node: The layer.
+        kernel: That was read, of any shapes and types.
+        source: Scale of the layer's input.
+        bias_scale: The scale of the bias that the file states, float32 (O,).
+
+    Raises:
+        ValueError: Shapes or types are not the layer's, or the bias is not in steps of input · weight scale.
+    """
+    outputs = (len(node.weight),)
+    for part, value, kind, shape in (
+        ("weight", kernel.weight, np.int8, node.weight.shape),
+        ("weight scale", kernel.scale, np.float32, outputs),
+        ("bias", kernel.bias, np.int32, outputs),
+        ("bias scale", bias_scale, np.float32, outputs),
+    ):
+        if value.dtype != kind or value.shape != shape:
+            found = f"{value.dtype} {value.shape}"
+            raise ValueError(f"the {part} of {node.name} is {found}, not {np.dtype(kind)} {shape}")
+    if not np.allclose(bias_scale, np.float32(source.scale) * kernel.scale, rtol=1e-6, atol=0):
+        raise ValueError(f"the bias of {node.name} is not in steps of input scale times weight scale")
+    return kernel
 
 
 def io_types(form: Format, io: InputOutput) -> InputOutput:

@@ -6,7 +6,7 @@ per-channel int8 weights, int32 biases. A ReLU or ReLU6 needs no operator of its
 float16 and cast back when the file is loaded; arithmetic stays float32.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from mobilenet_export.artifact import InputOutput, Precision
-from mobilenet_export.formats import Format
+from mobilenet_export.formats import Format, checked_kernel, checked_scale
 from mobilenet_export.graph import (
     UNCLAMPED,
     Activation,
@@ -26,11 +26,12 @@ from mobilenet_export.graph import (
     FullyConnected,
     GlobalAveragePool,
     Graph,
+    Kernel,
     Node,
     Shape,
     Softmax,
 )
-from mobilenet_export.quantized import QuantizedGraph, TensorScale
+from mobilenet_export.quantized import QuantizedGraph, QuantizedKernel, TensorScale
 
 OPSET = 13
 """The lowest with per-axis QuantizeLinear; runtimes of 2021 and later load it."""
@@ -85,15 +86,24 @@ class _Writer:
             case _:
                 raise TypeError(f"{type(node).__name__} must be fused before it can be written")
 
-    def bytes(self, taps: Mapping[str, str] | None = None) -> bytes:
-        """The file; `taps` are more outputs, the tensor's name in the file → its name in the graph."""
+    def bytes(
+        self, taps: Mapping[str, str] | None = None, kind: int = TensorProto.FLOAT, feeds: Sequence[str] = ()
+    ) -> bytes:
+        """The file.
+
+        `taps` are more outputs of type `kind`, the tensor's name in the file → its name in the graph; `feeds` are
+        tensors of the graph that are the inputs instead of its own.
+        """
         graph = self.graph
-        outputs = {"output": graph.output, **(taps or {})}
         proto = helper.make_graph(
             self.nodes,
             graph.name,
-            [_float_value("input", graph.input_shape)],
-            [_float_value(name, graph.shapes[tensor]) for name, tensor in outputs.items()],
+            [_value(tensor, graph.shapes[tensor]) for tensor in feeds]
+            or [_value("input", graph.input_shape)],
+            [
+                _value("output", graph.shapes[graph.output]),
+                *(_value(name, graph.shapes[tensor], kind) for name, tensor in (taps or {}).items()),
+            ],
             self.initializers,
         )
         opset = [helper.make_opsetid("", OPSET)]
@@ -103,8 +113,8 @@ class _Writer:
         return data
 
 
-def _float_value(name: str, shape: Shape) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+def _value(name: str, shape: Shape, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, ["batch", *shape])
 
 
 def _conv_attributes(node: Conv2d) -> dict[str, Any]:
@@ -120,8 +130,22 @@ def _conv_attributes(node: Conv2d) -> dict[str, Any]:
 def write_float(graph: Graph, precision: Precision) -> bytes:
     """Spell a fused float graph; `fp16` stores the weights as float16."""
     writer = _Writer(graph, half=precision == "fp16")
-    _write_float_layers(writer, {})
+    _write_float_layers(writer, graph.nodes, {graph.input: "input", graph.output: "output"}, {})
     return writer.bytes()
+
+
+def write_suffix(graph: Graph, start: int) -> tuple[bytes, tuple[str, ...]]:
+    """Spell the layers from `nodes[start]` to the logits as fp32, to run a network from its middle on.
+
+    Returns:
+        The file, and the names of its inputs: the tensors that those layers read and do not make.
+    """
+    nodes = [node for node in graph.nodes[start:] if not isinstance(node, Softmax)]
+    made = {node.name for node in nodes}
+    feeds = tuple(dict.fromkeys(name for node in nodes for name in node.inputs if name not in made))
+    writer = _Writer(graph)
+    _write_float_layers(writer, nodes, {graph.logits: "output"}, {})
+    return writer.bytes(feeds=feeds), feeds
 
 
 def write_tapped(graph: Graph, bounds: Mapping[str, tuple[float, float]]) -> tuple[bytes, tuple[str, ...]]:
@@ -136,17 +160,21 @@ def write_tapped(graph: Graph, bounds: Mapping[str, tuple[float, float]]) -> tup
         clipped layer also `name + UNCLAMPED`, its value before that.
     """
     writer = _Writer(graph)
-    _write_float_layers(writer, bounds)
+    _write_float_layers(writer, graph.nodes, {graph.input: "input", graph.output: "output"}, bounds)
     made = {output for node in writer.nodes for output in node.output}
     taps = {node.name: node.name for node in graph.nodes if node.name in made}
     taps |= {node.name + UNCLAMPED: node.name for node in graph.nodes if node.name + UNCLAMPED in made}
     return writer.bytes(taps), tuple(taps)
 
 
-def _write_float_layers(writer: _Writer, bounds: Mapping[str, tuple[float, float]]) -> None:
-    graph = writer.graph
-    names = {graph.input: "input", graph.output: "output"}
-    for node in graph.nodes:
+def _write_float_layers(
+    writer: _Writer,
+    nodes: Sequence[Node],
+    names: Mapping[str, str],
+    bounds: Mapping[str, tuple[float, float]],
+) -> None:
+    """Write layers; `names` are of tensors that the file names otherwise than the graph does."""
+    for node in nodes:
         inputs = [names.get(name, name) for name in node.inputs]
         if isinstance(node, Conv2d | FullyConnected):
             inputs.append(writer.weight(f"{node.name}.weight", node.weight))
@@ -206,10 +234,25 @@ def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
     """Spell the integers in QDQ form; input and output are float32."""
     if io != "float32":
         raise ValueError(f"int8 ONNX files have float32 input and output, not {io}")
+    return _write_int8_layers(quantized).bytes()
+
+
+def write_int8_tapped(quantized: QuantizedGraph) -> tuple[bytes, tuple[str, ...]]:
+    """Spell the integers with the uint8 value of every activation as an output, to watch the kernels run.
+
+    Returns:
+        The file, and what its outputs after the first are: tensors of the graph.
+    """
+    names = _integer_names(quantized.graph)
+    taps = {f"{names.get(tensor, tensor)}/int": tensor for tensor in quantized.tensors}
+    return _write_int8_layers(quantized).bytes(taps, TensorProto.UINT8), tuple(taps.values())
+
+
+def _write_int8_layers(quantized: QuantizedGraph) -> _QuantizedWriter:
     graph = quantized.graph
     writer = _QuantizedWriter(graph)
-    writer.quantize("input", f"{graph.input}/pixels", quantized.tensors[graph.input])
-    names = {graph.input: f"{graph.input}/pixels", graph.output: "output"}
+    names = _integer_names(graph)
+    writer.quantize("input", names[graph.input], quantized.tensors[graph.input])
     for node in graph.nodes:
         inputs = [names.get(name, name) for name in node.inputs]
         if isinstance(node, Softmax):
@@ -225,11 +268,54 @@ def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
             writer.node("Flatten", [f"{tensor}/map"], f"{tensor}/flat")
             source = f"{tensor}/flat"
         writer.quantize(source, tensor, quantized.tensors[node.name])
-    return writer.bytes()
+    return writer
 
 
-def read_precision(data: bytes) -> Precision:
-    """Tell a file's precision from the types of its constants.
+def _integer_names(graph: Graph) -> dict[str, str]:
+    """The tensors that an int8 file names otherwise than the graph does."""
+    return {graph.input: f"{graph.input}/pixels", graph.output: "output"}
+
+
+def read_int8(data: bytes, graph: Graph) -> QuantizedGraph:
+    """Read the integers of an int8 file that `write_int8` has spelled.
+
+    Raises:
+        ValueError: A constant is missing, or does not fit the graph.
+    """
+    stored = [held for held in _load(data).initializer if held.data_location == TensorProto.DEFAULT]
+    constants = {held.name: numpy_helper.to_array(held) for held in stored}
+    names = _integer_names(graph)
+    quantized = [graph.input, *(node.name for node in graph.nodes if not isinstance(node, Softmax))]
+    tensors = {tensor: _read_scale(constants, names.get(tensor, tensor)) for tensor in quantized}
+    kernels = {node.name: _read_kernel(constants, node, tensors[node.input]) for node in graph.kernels()}
+    return QuantizedGraph(graph, tensors, kernels)
+
+
+def _read_scale(constants: Mapping[str, NDArray[Any]], tensor: str) -> TensorScale:
+    scale, zero_point = (_constant(constants, f"{tensor}/{part}") for part in ("scale", "zero_point"))
+    if scale.size != 1 or zero_point.size != 1 or zero_point.dtype != np.uint8:
+        raise ValueError(f"{tensor} has not one scale and one uint8 zero point")
+    return checked_scale(tensor, float(scale.item()), int(zero_point.item()))
+
+
+def _read_kernel(constants: Mapping[str, NDArray[Any]], node: Kernel, source: TensorScale) -> QuantizedKernel:
+    weight, scale, zero_point, bias, bias_scale = (
+        _constant(constants, f"{node.name}.{part}")
+        for part in ("weight/int8", "weight/scale", "weight/zero_point", "bias/int32", "bias/scale")
+    )
+    if zero_point.any():
+        raise ValueError(f"the weights of {node.name} are not symmetric")
+    return checked_kernel(node, QuantizedKernel(weight, scale, bias), source, bias_scale)
+
+
+def _constant(constants: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    if name not in constants:
+        raise ValueError(f"it holds no {name}")
+    return constants[name]
+
+
+def _load(data: bytes) -> onnx.GraphProto:
+    """Parse a file.
 
     Raises:
         ValueError: It is not an ONNX model.
@@ -240,7 +326,16 @@ def read_precision(data: bytes) -> Precision:
         raise ValueError("not an ONNX model") from None
     if not graph.node:  # no bytes at all are a valid message without a graph
         raise ValueError("not an ONNX model")
-    kinds = {constant.data_type for constant in graph.initializer}
+    return graph
+
+
+def read_precision(data: bytes) -> Precision:
+    """Tell a file's precision from the types of its constants.
+
+    Raises:
+        ValueError: It is not an ONNX model.
+    """
+    kinds = {constant.data_type for constant in _load(data).initializer}
     return "int8" if TensorProto.INT8 in kinds else "fp16" if TensorProto.FLOAT16 in kinds else "fp32"
 
 
@@ -252,6 +347,7 @@ class _OnnxFormat:
     io: tuple[InputOutput, ...] = ("float32",)
     write_float = staticmethod(write_float)
     write_int8 = staticmethod(write_int8)
+    read_int8 = staticmethod(read_int8)
     read_precision = staticmethod(read_precision)
 
 

@@ -8,6 +8,8 @@ Padding that TensorFlow's SAME does not describe becomes a PAD operator.
 """
 
 import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +18,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from mobilenet_export.artifact import InputOutput, Precision
-from mobilenet_export.formats import Format
+from mobilenet_export.formats import Format, checked_kernel, checked_scale
 from mobilenet_export.graph import (
     Activation,
     Add,
@@ -30,7 +32,7 @@ from mobilenet_export.graph import (
     Shape,
     Softmax,
 )
-from mobilenet_export.quantized import QuantizedGraph, TensorScale
+from mobilenet_export.quantized import QuantizedGraph, QuantizedKernel, TensorScale
 
 _SCHEMA_VERSION = 3
 _IDENTIFIER = b"TFL3"
@@ -135,8 +137,9 @@ class _Writer:
         self.operator("DEQUANTIZE", [stored], output, schema.DequantizeOptionsT(), version=3)
         return output
 
-    def bytes(self, output: str) -> bytes:
-        inputs, outputs = [self.index["input"]], [self.index[output]]
+    def bytes(self, taps: Sequence[int] = ()) -> bytes:
+        """The file; `taps` are tensors that are outputs, too."""
+        inputs, outputs = [self.index["input"]], [self.index["output"], *taps]
         subgraph = schema.SubGraphT(
             tensors=self.tensors,
             inputs=np.array(inputs, np.int32),
@@ -172,6 +175,13 @@ def _laid_out(node: Kernel, weight: np.ndarray) -> np.ndarray:
     if isinstance(node, FullyConnected):
         return weight
     return np.ascontiguousarray(weight.transpose((1, 2, 3, 0) if node.is_depthwise else (0, 2, 3, 1)))
+
+
+def _channel_first(node: Kernel, weight: np.ndarray) -> np.ndarray:
+    """The inverse of `_laid_out`."""
+    if isinstance(node, FullyConnected):
+        return weight
+    return np.ascontiguousarray(weight.transpose((3, 0, 1, 2) if node.is_depthwise else (0, 3, 1, 2)))
 
 
 def _activation_shape(shape: Shape) -> Shape:
@@ -274,7 +284,7 @@ def write_float(graph: Graph, precision: Precision) -> bytes:
         if isinstance(node, Conv2d | FullyConnected):
             constants = [writer.weight(node), writer.constant(f"{node.name}.bias", node.bias)]
         layers.layer(node, inputs, constants, names.get(node.name, node.name))
-    return writer.bytes("output")
+    return writer.bytes()
 
 
 def _write_softmax(writer: _Writer, inputs: list[int]) -> None:
@@ -292,6 +302,22 @@ def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
         io: Type of the input and the output. A network that ends in a softmax always gives float32
             probabilities, because 1/256 is too coarse a step for them.
     """
+    writer, _ = _write_int8_layers(quantized, io)
+    return writer.bytes()
+
+
+def write_int8_tapped(quantized: QuantizedGraph) -> tuple[bytes, tuple[str, ...]]:
+    """Spell the integers with every int8 activation as an output, to watch the kernels run; float32 input.
+
+    Returns:
+        The file, and what its outputs after the first are: tensors of the graph.
+    """
+    writer, values = _write_int8_layers(quantized, "float32")
+    return writer.bytes(tuple(values.values())), tuple(values)
+
+
+def _write_int8_layers(quantized: QuantizedGraph, io: InputOutput) -> tuple[_Writer, dict[str, int]]:
+    """Write every layer, and return where each tensor of the graph is."""
     graph = quantized.graph
     writer = _Writer(graph)
     layers = _LayerWriter(writer, np.dtype(np.int8), dict(quantized.tensors))
@@ -307,7 +333,7 @@ def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
         layers.layer(node, [values[source] for source in node.inputs], constants, name)
         values[node.name] = writer.index[name]
     _write_output(layers, values[graph.logits], io)
-    return writer.bytes("output")
+    return writer, values
 
 
 def _integer_constants(writer: _Writer, node: Kernel, quantized: QuantizedGraph) -> list[int]:
@@ -348,19 +374,100 @@ def _write_output(layers: _LayerWriter, logits: int, io: InputOutput) -> None:
         writer.operator("QUANTIZE", [logits], output, schema.QuantizeOptionsT())
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A tensor as a file holds it; values only of a constant."""
+
+    kind: int
+    scale: np.ndarray
+    zero_point: np.ndarray
+    values: np.ndarray | None
+
+
+def read_int8(data: bytes, graph: Graph) -> QuantizedGraph:
+    """Read the integers of an int8 file that `write_int8` has spelled, whatever its input and output.
+
+    Raises:
+        ValueError: A tensor is missing, or does not fit the graph.
+    """
+    stored = _read_tensors(data)
+    quantized = [graph.input, *(node.name for node in graph.nodes if not isinstance(node, Softmax))]
+    tensors = {tensor: _read_scale(stored, _integer_name(graph, tensor, stored)) for tensor in quantized}
+    kernels = {node.name: _read_kernel(stored, node, tensors[node.input]) for node in graph.kernels()}
+    return QuantizedGraph(graph, tensors, kernels)
+
+
+def _integer_name(graph: Graph, tensor: str, stored: Mapping[str, _Stored]) -> str:
+    """The file's name of an int8 tensor; integer input and output are the file's own, not ones beside them."""
+    own = {graph.input: "input", graph.output: "output"}.get(tensor, tensor)
+    beside = f"{'input' if tensor == graph.input else tensor}/int8"
+    return beside if beside in stored else own
+
+
+def _read_tensors(data: bytes) -> dict[str, _Stored]:
+    """Every tensor of a file by name."""
+    with _parsed(data) as model:
+        subgraph = model.Subgraphs(0)
+        tensors = [subgraph.Tensors(index) for index in range(subgraph.TensorsLength())]
+        return {tensor.Name().decode(): _stored(model, tensor) for tensor in tensors}
+
+
+def _stored(model: Any, tensor: Any) -> _Stored:
+    kinds = {number: kind for kind, number in _TYPES.items()}
+    quantization = tensor.Quantization()
+    scales = quantization is not None and quantization.ScaleLength() > 0
+    scale = quantization.ScaleAsNumpy() if scales else np.zeros(0, np.float32)
+    zero_point = quantization.ZeroPointAsNumpy() if scales else np.zeros(0, np.int64)
+    buffer = model.Buffers(tensor.Buffer())
+    values = None
+    if buffer.DataLength() and tensor.Type() in kinds:
+        values = buffer.DataAsNumpy().view(kinds[tensor.Type()]).reshape(tensor.ShapeAsNumpy())
+    return _Stored(tensor.Type(), scale, zero_point, values)
+
+
+def _read_scale(stored: Mapping[str, _Stored], tensor: str) -> TensorScale:
+    found = stored.get(tensor)
+    if found is None:
+        raise ValueError(f"it holds no {tensor}")
+    if found.kind != schema.TensorType.INT8 or len(found.scale) != 1:
+        raise ValueError(f"{tensor} is not int8 with one scale")
+    return checked_scale(tensor, float(found.scale[0]), int(found.zero_point[0]) + 128)
+
+
+def _read_kernel(stored: Mapping[str, _Stored], node: Kernel, source: TensorScale) -> QuantizedKernel:
+    weight, bias = (stored.get(f"{node.name}.{part}") for part in ("weight", "bias"))
+    if weight is None or weight.values is None or bias is None or bias.values is None:
+        raise ValueError(f"it holds no weight and bias of {node.name}")
+    if weight.zero_point.any():
+        raise ValueError(f"the weights of {node.name} are not symmetric")
+    values = _channel_first(node, weight.values) if weight.values.ndim == node.weight.ndim else weight.values
+    return checked_kernel(node, QuantizedKernel(values, weight.scale, bias.values), source, bias.scale)
+
+
+@contextmanager
+def _parsed(data: bytes) -> Iterator[Any]:
+    """The root of a file, whose parts are read as they are asked for.
+
+    Raises:
+        ValueError: It is not a TFLite model, or what is asked for within the block is cut off.
+    """
+    if data[4:8] != _IDENTIFIER:
+        raise ValueError("not a TFLite model")
+    try:
+        yield schema.Model.GetRootAs(data)
+    except (struct.error, IndexError, AttributeError, TypeError) as error:
+        raise ValueError(f"not a TFLite model: {error}") from None
+
+
 def read_precision(data: bytes) -> Precision:
     """Tell a file's precision from the types of its tensors.
 
     Raises:
         ValueError: It is not a TFLite model.
     """
-    if data[4:8] != _IDENTIFIER:
-        raise ValueError("not a TFLite model")
-    try:
-        subgraph = schema.Model.GetRootAs(data).Subgraphs(0)
+    with _parsed(data) as model:
+        subgraph = model.Subgraphs(0)
         kinds = {subgraph.Tensors(index).Type() for index in range(subgraph.TensorsLength())}
-    except (struct.error, IndexError, AttributeError, TypeError) as error:
-        raise ValueError(f"not a TFLite model: {error}") from None
     int8, half = schema.TensorType.INT8 in kinds, schema.TensorType.FLOAT16 in kinds
     return "int8" if int8 else "fp16" if half else "fp32"
 
@@ -373,6 +480,7 @@ class _TfliteFormat:
     io: tuple[InputOutput, ...] = ("float32", "int8", "uint8")
     write_float = staticmethod(write_float)
     write_int8 = staticmethod(write_int8)
+    read_int8 = staticmethod(read_int8)
     read_precision = staticmethod(read_precision)
 
 

@@ -2,17 +2,21 @@
 
 spec ─▶ reference (module) ─▶ source (graph) ─┬─▶ fp32, fp16 files
 images ─▶ activations ─▶ quantized graph ─────┴─▶ int8 files ─▶ sessions ─▶ drift ─▶ bundle
+bundle ─▶ integers, layer by layer against the source ─▶ layer report
 """
 
+from mobilenet_export.pipeline.analyze import AnalyzeRequest, analyze
 from mobilenet_export.pipeline.export import Export, ExportRequest, check_request, export
 from mobilenet_export.pipeline.lint import LintRequest, lint
 from mobilenet_export.pipeline.validate import ValidateRequest, find_target, validate
 
 __all__ = [
+    "AnalyzeRequest",
     "Export",
     "ExportRequest",
     "LintRequest",
     "ValidateRequest",
+    "analyze",
     "check_request",
     "export",
     "find_target",

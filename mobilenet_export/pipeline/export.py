@@ -17,7 +17,13 @@ from mobilenet_export.formats import Format, artifact_name, io_types
 from mobilenet_export.graph import FloatArray, Graph
 from mobilenet_export.images import Choice, ImageSet
 from mobilenet_export.pipeline.contents import Contents, fill_bundle
-from mobilenet_export.pipeline.evidence import BATCH, evidence_of, load_subjects, values_of
+from mobilenet_export.pipeline.evidence import (
+    BATCH,
+    appoint_referees,
+    evidence_of,
+    load_subjects,
+    values_of,
+)
 from mobilenet_export.pipeline.finite import finite, naming_images, refuse_not_finite_outputs
 from mobilenet_export.pipeline.reference import Origin, Source, capture, class_names, open_reference
 from mobilenet_export.pipeline.stages import Progress, Stages, silent
@@ -272,9 +278,12 @@ def check_drift(
 ) -> DriftReport:
     """Compare every file in every runtime that reads it with the original."""
     evidence = evidence_of(check, source.spec, {}, advance)
+    subjects, _ = appoint_referees(
+        load_subjects(artifacts, available_runtimes(), source.spec), source.graph, ours=True
+    )
     report = measure_drift(
         source.reference,
-        load_subjects(artifacts, available_runtimes(), source.spec),
+        subjects,
         evidence,
         probabilities=source.spec.softmax,
     )

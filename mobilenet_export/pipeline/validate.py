@@ -13,8 +13,15 @@ from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.findings import listing
 from mobilenet_export.formats import format_of
 from mobilenet_export.images import ImageSet
-from mobilenet_export.pipeline.evidence import evidence_of, load_subjects
-from mobilenet_export.pipeline.reference import Origin, Reference, class_names, open_reference, read_file
+from mobilenet_export.pipeline.evidence import appoint_referees, evidence_of, load_subjects
+from mobilenet_export.pipeline.reference import (
+    Origin,
+    Reference,
+    capture,
+    class_names,
+    open_reference,
+    read_file,
+)
 from mobilenet_export.pipeline.stages import Progress, Stages, silent
 from mobilenet_export.report import DriftReport
 from mobilenet_export.runtimes import available_runtimes, runtime
@@ -74,7 +81,12 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
     check, labels = find_images(request, target)
     stages = Stages(progress)
     with stages("load torch and the network"):
-        reference = reopen_reference(request, target)
+        origin, reference = reopen_reference(request, target)
+    notes: tuple[str, ...] = ()
+    if any(subject.artifact.precision == "int8" for subject in subjects):
+        with stages("capture"):
+            graph = capture(origin, reference).graph
+        subjects, notes = appoint_referees(subjects, graph, ours=target.provenance is not None)
     with stages("check drift", len(check)) as advance:
         report = measure_drift(
             reference.session,
@@ -84,7 +96,7 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
         )
     limits = merge_limits(target.spec.limits, request.limits)
     report = judge(report, limits, request.max_drop_points)
-    return dataclasses.replace(report, warnings=_warnings(request))
+    return dataclasses.replace(report, warnings=(*notes, *_warnings(request)))
 
 
 def _warnings(request: ValidateRequest) -> tuple[str, ...]:
@@ -158,8 +170,8 @@ def find_images(request: ValidateRequest, target: Target) -> tuple[ImageSet, Map
     return choice.check, labels
 
 
-def reopen_reference(request: ValidateRequest, target: Target) -> Reference:
-    """Load the original that the files were exported from.
+def reopen_reference(request: ValidateRequest, target: Target) -> tuple[Origin, Reference]:
+    """Return where the files were exported from, and the original loaded.
 
     Raises:
         UsageError: It was the user's own, and it is not given, or another one is.
@@ -175,6 +187,7 @@ def reopen_reference(request: ValidateRequest, target: Target) -> Reference:
     origin = Origin(
         target.spec,
         onnx=request.checkpoint if kind == "onnx" else None,
+        resolution_px=target.spec.resolution_px,
         checkpoint=request.checkpoint if kind == "checkpoint" else None,
         weights="none" if kind == "random" else None,
     )
@@ -184,7 +197,7 @@ def reopen_reference(request: ValidateRequest, target: Target) -> Reference:
             f"{reference.provenance['origin']} is not what the files were exported from: its sha256 differs",
             f"give the original, {target.provenance['origin']}",
         )
-    return reference
+    return origin, reference
 
 
 def merge_limits(limits: Limits, replacing: Limits) -> Limits:

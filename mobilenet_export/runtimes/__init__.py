@@ -1,12 +1,15 @@
 """One module per engine; each ends in `RUNTIME: Runtime`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.errors import MissingError
 from mobilenet_export.graph import FloatArray
+from mobilenet_export.interpreter import IntegerArray
 from mobilenet_export.plugins import load_plugin, plugin_names
+from mobilenet_export.quantized import QuantizedGraph
 
 
 class Session(Protocol):
@@ -50,6 +53,18 @@ class Runtime(Protocol):
 
         Raises:
             DamagedInputError: The engine refuses it.
+        """
+        ...
+
+    def watch_int8(self, quantized: QuantizedGraph, images: FloatArray) -> Iterator[dict[str, IntegerArray]]:
+        """Run an int8 graph image by image in the engine's own kernels, and yield every activation inside.
+
+        Args:
+            quantized: The integers; they are spelled again with every tensor as an output.
+            images: Preprocessed, float32 (N, 3, H, W).
+
+        Yields:
+            Tensor name → integers 0…255, uint8 (1, C, H, W) or (1, C), up to the logits.
         """
         ...
 

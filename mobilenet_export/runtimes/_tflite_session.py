@@ -12,6 +12,8 @@ import numpy as np
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.errors import DamagedInputError
 from mobilenet_export.graph import FloatArray
+from mobilenet_export.interpreter import IntegerArray
+from mobilenet_export.quantized import QuantizedGraph
 
 
 class TfliteSession:
@@ -28,6 +30,12 @@ class TfliteSession:
     def run(self, batch: FloatArray) -> FloatArray:
         """Run float32 (N, 3, H, W) to float32 (N, classes), one image at a time."""
         return np.concatenate([self._run_one(image) for image in batch.transpose(0, 2, 3, 1)])
+
+    def run_all(self, image: FloatArray) -> list[np.ndarray]:
+        """Run float32 (1, 3, H, W) and return every output of the file as it is, channel-last."""
+        self._run_one(image[0].transpose(1, 2, 0))
+        details = self._interpreter.get_output_details()
+        return [self._interpreter.get_tensor(one["index"]) for one in details]
 
     def _run_one(self, image: FloatArray) -> FloatArray:
         self._interpreter.set_tensor(self._input["index"], _quantized(image[np.newaxis], self._input))
@@ -54,6 +62,29 @@ def open_session(
                 "the file is damaged or not ours; export it again",
             ) from None
     return TfliteSession(interpreter, runtime, provider)
+
+
+def watch_tapped(
+    quantized: QuantizedGraph, images: FloatArray, construct: Callable[[Artifact], TfliteSession]
+) -> Iterator[dict[str, IntegerArray]]:
+    """Run an int8 graph image by image and yield every activation, channel-first 0…255, by tensor name.
+
+    Every tensor is an output of the file, so that XNNPACK, where it is there, takes the whole network at once as
+    it does for users; with `experimental_preserve_all_tensors` LiteRT 2.3 hands it one operator at a time.
+    """
+    from mobilenet_export.formats.tflite import write_int8_tapped  # noqa: PLC0415 (not on every device)
+
+    data, taps = write_int8_tapped(quantized)
+    session = construct(Artifact("watched.tflite", "tflite", "int8", data))
+    for image in np.split(images, len(images)):
+        _, *values = session.run_all(image)
+        yield {name: _unsigned(value) for name, value in zip(taps, values, strict=True)}
+
+
+def _unsigned(values: np.ndarray) -> IntegerArray:
+    """Signed, channel-last → 0…255, channel-first."""
+    shifted = (values.astype(np.int16) + 128).astype(np.uint8)
+    return shifted.transpose(0, 3, 1, 2) if shifted.ndim == 4 else shifted
 
 
 def _quantized(values: FloatArray, details: Any) -> np.ndarray:

@@ -2,11 +2,15 @@
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from importlib.metadata import version
 
 from mobilenet_export.artifact import Artifact
+from mobilenet_export.graph import FloatArray
+from mobilenet_export.interpreter import IntegerArray
+from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.runtimes import Missing
-from mobilenet_export.runtimes._tflite_session import TfliteSession, open_session
+from mobilenet_export.runtimes._tflite_session import TfliteSession, open_session, watch_tapped
 
 
 class LiteRuntime:
@@ -43,6 +47,10 @@ class LiteRuntime:
             self.name,
             "builtin" if reference_kernels else "XNNPACK",
         )
+
+    def watch_int8(self, quantized: QuantizedGraph, images: FloatArray) -> Iterator[dict[str, IntegerArray]]:
+        """Run an int8 graph image by image and yield every activation, channel-first, by tensor name."""
+        return watch_tapped(quantized, images, self.open)
 
 
 RUNTIME = LiteRuntime()

@@ -1,7 +1,7 @@
 """ONNX Runtime on the CPU."""
 
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -9,8 +9,10 @@ import numpy as np
 
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.errors import DamagedInputError
-from mobilenet_export.formats.onnx import write_tapped
+from mobilenet_export.formats.onnx import write_int8_tapped, write_suffix, write_tapped
 from mobilenet_export.graph import FloatArray, Graph
+from mobilenet_export.interpreter import IntegerArray
+from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.runtimes import Missing
 
 EXACT_ON_X64 = {"session.x64quantprecision": "1"}
@@ -48,9 +50,13 @@ class OnnxSession:
         results = [self._session.run(None, {self._input: np.ascontiguousarray(part)})[0] for part in parts]
         return np.concatenate(results).reshape(len(batch), -1)
 
-    def run_all(self, batch: FloatArray) -> list[FloatArray]:
+    def run_all(self, batch: FloatArray) -> list[Any]:
         """Run and return every output of the file."""
-        outputs: list[FloatArray] = self._session.run(None, {self._input: batch})
+        return self.run_feeds({self._input: batch})
+
+    def run_feeds(self, feeds: Mapping[str, FloatArray]) -> list[Any]:
+        """Run a file of several inputs, by name, and return every output."""
+        outputs: list[Any] = self._session.run(None, dict(feeds))
         return outputs
 
 
@@ -85,6 +91,14 @@ class OnnxRuntime:
                 "the file is damaged or not ours; export it again",
             ) from None
 
+    def watch_int8(self, quantized: QuantizedGraph, images: FloatArray) -> Iterator[dict[str, IntegerArray]]:
+        """Run an int8 graph image by image and yield every activation, channel-first, by tensor name."""
+        data, taps = write_int8_tapped(quantized)
+        session = OnnxSession(data, {})
+        for image in np.split(images, len(images)):
+            _, *values = session.run_all(image)
+            yield dict(zip(taps, values, strict=True))
+
 
 def watch(
     graph: Graph, images: Iterable[FloatArray], bounds: Mapping[str, tuple[float, float]] | None = None
@@ -104,6 +118,22 @@ def watch(
         for image in np.split(batch, len(batch)):
             output, *values = session.run_all(image)
             yield {graph.input: image, graph.output: output, **dict(zip(taps, values, strict=True))}
+
+
+def suffix(graph: Graph, start: int) -> Callable[[Mapping[str, FloatArray]], FloatArray]:
+    """Return a function that runs a float graph from `nodes[start]` to the logits.
+
+    It takes the tensors that those layers read and do not make, channel-first by name (others are passed over),
+    and returns the logits, float32 (N, K).
+    """
+    data, feeds = write_suffix(graph, start)
+    session = OnnxSession(data, {})
+
+    def run(tensors: Mapping[str, FloatArray]) -> FloatArray:
+        (logits,) = session.run_feeds({name: tensors[name] for name in feeds})
+        return np.asarray(logits)
+
+    return run
 
 
 RUNTIME = OnnxRuntime()

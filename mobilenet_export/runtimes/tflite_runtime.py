@@ -1,13 +1,17 @@
 """tflite-runtime 2.14, unmaintained since 2023 but on many devices; Python ≤ 3.11 and numpy < 2 only."""
 
 import importlib.util
+from collections.abc import Iterator
 from importlib.metadata import version
 
 import numpy as np
 
 from mobilenet_export.artifact import Artifact
+from mobilenet_export.graph import FloatArray
+from mobilenet_export.interpreter import IntegerArray
+from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.runtimes import Missing
-from mobilenet_export.runtimes._tflite_session import TfliteSession, open_session
+from mobilenet_export.runtimes._tflite_session import TfliteSession, open_session, watch_tapped
 
 
 class TfliteRuntime:
@@ -39,6 +43,10 @@ class TfliteRuntime:
         return open_session(
             artifact, lambda: interpreter.Interpreter(model_content=artifact.data), self.name, "builtin"
         )
+
+    def watch_int8(self, quantized: QuantizedGraph, images: FloatArray) -> Iterator[dict[str, IntegerArray]]:
+        """Run an int8 graph image by image and yield every activation, channel-first, by tensor name."""
+        return watch_tapped(quantized, images, self.open)
 
 
 RUNTIME = TfliteRuntime()

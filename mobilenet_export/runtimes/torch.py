@@ -1,6 +1,7 @@
 """torch in eager mode: the reference that every file is checked against."""
 
 import importlib.util
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import numpy as np
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.errors import UsageError
 from mobilenet_export.graph import FloatArray
+from mobilenet_export.interpreter import IntegerArray
+from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.runtimes import Missing
 
 if TYPE_CHECKING:
@@ -58,6 +61,14 @@ class TorchRuntime:
         raise UsageError(
             f"torch does not read {artifact.file}", "it is the reference that files are checked against"
         )
+
+    def watch_int8(self, quantized: QuantizedGraph, _images: FloatArray) -> Iterator[dict[str, IntegerArray]]:
+        """Refuse: torch runs no exported file.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(f"torch does not run {quantized.graph.name} in int8", "it is the reference")
 
 
 RUNTIME = TorchRuntime()
