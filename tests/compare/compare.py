@@ -134,8 +134,6 @@ def make_ours(work: Work) -> tuple[Artifact, list[Candidate]]:
 
 def make_peers(work: Work, fp32: Artifact) -> list[Candidate]:
     """Quantize with every peer, calibrated with the images of our first recipe."""
-    if not work.peers_python.is_file():
-        raise MissingError(f"{work.peers_python}: no such interpreter", "`make compare` installs the peers")
     fp32_path, images_path = work.folder / "fp32.onnx", work.folder / "calibration.npy"
     fp32_path.write_bytes(fp32.data)
     np.save(images_path, values_of(calibration_images(work, work.recipes[0]), work.spec))
@@ -252,7 +250,8 @@ def check_loads(candidate: Candidate, spec: ModelSpec) -> Candidate:
     except DamagedInputError as error:
         return Candidate(candidate.name, candidate.ours, failure=error.message)
     except Exception as error:  # ONNX Runtime's exception types are private and many
-        return Candidate(candidate.name, candidate.ours, failure=str(error).splitlines()[0])
+        said = str(error).strip() or type(error).__name__
+        return Candidate(candidate.name, candidate.ours, failure=said.splitlines()[0])
     return candidate
 
 
@@ -350,9 +349,11 @@ COLUMNS = (
 
 
 def table_of(comparison: Comparison) -> list[tuple[str, ...]]:
-    """Return the cells, row by row; the first is the fp32 file."""
-    fp32 = ("fp32", f"{comparison.fp32_bytes:,}", "", "", "", "", "", "1.00×", "", "")
-    return [COLUMNS, fp32, *(cells_of(row) for row in comparison.rows)]
+    """Return the cells, row by row: headings, the fp32 file, what was measured, what failed."""
+    blank = ("",) * (len(COLUMNS) - 2)
+    fp32 = ("fp32", f"{comparison.fp32_bytes:,}", *blank)
+    failed = [(candidate.name, "failed", *blank) for candidate in comparison.failed]
+    return [COLUMNS, fp32, *(cells_of(row) for row in comparison.rows), *failed]
 
 
 def cells_of(row: Row) -> tuple[str, ...]:
@@ -403,7 +404,7 @@ def report(comparison: Comparison, spell: Callable[[Sequence[Sequence[str]]], li
     yield ""
     yield from spell(table_of(comparison))
     yield ""
-    yield from (f"{candidate.name} failed: {candidate.failure}" for candidate in comparison.failed)
+    yield from (f"{candidate.name}: {candidate.failure}" for candidate in comparison.failed)
     yield from verdict(comparison.rows)
 
 
@@ -421,15 +422,12 @@ METRICS: Mapping[str, tuple[int, Callable[[Row], float], float]] = {
 
 
 def verdict(rows: Sequence[Row]) -> Iterator[str]:
-    """Say of each peer where it is ahead of ours and where behind; of several of ours, the one least behind."""
+    """Say of each peer where ours is behind it and where ahead; of several of ours, the one least behind."""
     ours = [row for row in rows if row.candidate.ours]
     for peer in (row for row in rows if not row.candidate.ours and ours):
         best = min(ours, key=lambda row: len(ahead(peer, row)))
-        behind, before = ahead(peer, best), ahead(best, peer)
-        yield (
-            f"{best.candidate.name} against {peer.candidate.name}: "
-            f"behind in {contrast(best, peer, behind)}; ahead in {contrast(best, peer, before)}"
-        )
+        behind, before = contrast(best, peer, ahead(peer, best)), ", ".join(ahead(best, peer)) or "nothing"
+        yield f"{best.candidate.name} against {peer.candidate.name}: behind in {behind}; ahead in {before}"
 
 
 def ahead(row: Row, other: Row) -> list[str]:
@@ -458,10 +456,20 @@ def calibration_words(work: Work) -> str:
 
 
 def machine_words(peers_python: Path) -> str:
-    """The CPU's kind, and the versions of what is compared."""
+    """The CPU's kind, and the versions of what is compared.
+
+    Raises:
+        MissingError: The peers are not installed.
+    """
     script = "import importlib.metadata as m; print(*(m.version(n) for n in ('onnxruntime', 'nncf')))"
-    done = subprocess.run([peers_python, "-c", script], capture_output=True, text=True, check=False)
-    quantizer, nncf = done.stdout.split() or ("?", "?")
+    hint = "`make compare` installs the peers"
+    try:
+        done = subprocess.run([peers_python, "-c", script], capture_output=True, text=True, check=True)
+    except OSError:
+        raise MissingError(f"{peers_python}: no such interpreter", hint) from None
+    except subprocess.CalledProcessError:
+        raise MissingError(f"{peers_python}: it does not have onnxruntime and nncf", hint) from None
+    quantizer, nncf = done.stdout.split()
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
     vnni = "" if "flags" not in flags else ", VNNI" if "vnni" in flags else ", without VNNI"

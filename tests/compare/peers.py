@@ -2,8 +2,8 @@
 
     python peers.py PEER FP32.onnx IMAGES.npy OUT.onnx
 
-quantizes as one peer does and prints one line of JSON: its seconds and its version. It runs in `.venv-compare`,
-which holds the peers (requirements.txt) and not this package; IMAGES are preprocessed, float32 (N, 3, H, W).
+quantizes as one peer does and prints a line of JSON: its seconds. It runs in `.venv-compare`, which holds the peers
+(requirements.txt) and not this package; IMAGES are preprocessed, float32 (N, 3, H, W).
 
 Sources: onnxruntime 1.32, `quantize_static`, "Choosing parameters for CPU inference", and its guide "Quantize ONNX
 Models": pre-process first; QDQ; uint8 activations and int8 weights on x86, with `reduce_range` where VNNI is
@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +34,10 @@ class Peer:
     """One way in which people quantize.
 
     Attributes:
-        package: Name on the package index.
         modules: What it imports; loaded before its time is taken.
         quantize: Does it.
     """
 
-    package: str
     modules: tuple[str, ...]
     quantize: Quantize = field(repr=False)
 
@@ -124,14 +121,14 @@ def feeds_of(fp32: Path, images: np.ndarray) -> list[dict[str, np.ndarray]]:
 
 def _static(types: tuple[str, str] | None = None, **options: Any) -> Peer:
     modules = ("onnxruntime.quantization", "onnxruntime.quantization.shape_inference")
-    return Peer("onnxruntime", modules, partial(quantize_static, types=types, **options))
+    return Peer(modules, partial(quantize_static, types=types, **options))
 
 
 def _nncf(preset: str, *, fast_bias_correction: bool = True, for_ort: bool = False) -> Peer:
     quantize = partial(
         nncf_quantize, preset=preset, fast_bias_correction=fast_bias_correction, for_ort=for_ort
     )
-    return Peer("nncf", ("nncf", "nncf.onnx.quantization.quantize_model"), quantize)
+    return Peer(("nncf", "nncf.onnx.quantization.quantize_model"), quantize)
 
 
 _U8S8 = ("QUInt8", "QInt8")
@@ -160,7 +157,7 @@ def main() -> None:
     start = time.perf_counter()
     peer.quantize(Path(fp32), values, Path(out))
     seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "version": version(peer.package)}))  # noqa: T201
+    print(json.dumps({"seconds": seconds}))  # noqa: T201
 
 
 if __name__ == "__main__":
