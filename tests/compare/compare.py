@@ -408,17 +408,22 @@ def report(comparison: Comparison, spell: Callable[[Sequence[Sequence[str]]], li
     yield from verdict(comparison.rows)
 
 
-METRICS: Mapping[str, tuple[int, Callable[[Row], float], float]] = {
-    "agree": (2, lambda row: row.drift.agreement_percent, 0.0),
-    "SQNR": (3, lambda row: row.drift.sqnr_db, 0.0),
-    "exact agree": (5, lambda row: row.exact.agreement_percent, 0.0),
-    "exact SQNR": (6, lambda row: row.exact.sqnr_db, 0.0),
-    "speed": (7, lambda row: row.speed.median, SAME_SPEED),
-    "integer convs": (8, lambda row: row.convolutions.on_integers, 0.0),
-    "bytes": (1, lambda row: -row.bytes, 0.0),
-    "quantize": (9, lambda row: -row.candidate.seconds, SAME_SECONDS),
+Measure = Callable[[Row], float]
+METRICS: Mapping[str, tuple[int, Measure, Measure]] = {
+    "agree": (2, lambda row: row.drift.agreement_percent, lambda _: 0.0),
+    "SQNR": (3, lambda row: row.drift.sqnr_db, lambda _: 0.0),
+    "exact agree": (5, lambda row: row.exact.agreement_percent, lambda _: 0.0),
+    "exact SQNR": (6, lambda row: row.exact.sqnr_db, lambda _: 0.0),
+    "speed": (
+        7,
+        lambda row: row.speed.median,
+        lambda row: max(row.speed.spread, SAME_SPEED * row.speed.median),
+    ),
+    "integer convs": (8, lambda row: row.convolutions.on_integers, lambda _: 0.0),
+    "bytes": (1, lambda row: -row.bytes, lambda _: 0.0),
+    "quantize": (9, lambda row: -row.candidate.seconds, lambda row: SAME_SECONDS * row.candidate.seconds),
 }
-"""Column, the number in it that is better when larger, and the relative difference that is none."""
+"""Column, the number in it that is better when larger, and the difference that is none."""
 
 
 def verdict(rows: Sequence[Row]) -> Iterator[str]:
@@ -434,8 +439,8 @@ def ahead(row: Row, other: Row) -> list[str]:
     """Name the metrics in which a row is better than another, by more than is none."""
     return [
         name
-        for name, (_, value, tolerance) in METRICS.items()
-        if value(row) > value(other) + tolerance * abs(value(other))
+        for name, (_, value, none) in METRICS.items()
+        if value(row) - value(other) > max(none(row), none(other))
     ]
 
 
