@@ -3,13 +3,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LEGACY := .venv-legacy/bin
+COMPARE := .venv-compare/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # The CPU build of torch. Only for Linux on x86-64 is it not the default one; README, "Install", says more.
 TORCH ?= torch==2.13.0$(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),+cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export test test-legacy test-sweep test-wheel accuracy clean
+.PHONY: help setup export test test-legacy test-sweep test-wheel accuracy compare clean
 
 help:
 	@echo "make export                        set up, then export MobileNetV2 with int8 to ./mobilenet_v2_100_224"
@@ -18,6 +19,7 @@ help:
 	@echo "make test-sweep                    6 widths x 4 resolutions of both architectures"
 	@echo "make test-wheel                    an installed wheel finds its data"
 	@echo "make accuracy DATA=DIR LABELS=CSV  the drift figures of the README, on labelled ImageNet photos"
+	@echo "make compare DATA=DIR LABELS=CSV   our int8 files beside those of ORT quantize_static and NNCF, in one table"
 
 setup: .venv/ready
 
@@ -65,5 +67,15 @@ test-wheel: setup
 accuracy: setup
 	DATA="$(DATA)" LABELS="$(LABELS)" $(BIN)/pytest -m slow tests/test_accuracy.py
 
+.venv-compare/ready: tests/compare/requirements.txt constraints.txt
+	$(PYTHON) -m venv .venv-compare
+	$(COMPARE)/pip install --quiet --constraint constraints.txt --requirement tests/compare/requirements.txt
+	@touch $@
+
+# Also without DATA, on the images that ship. COMPARE_OPTIONS are more of tests/compare/compare.py: --markdown, …
+compare: setup .venv-compare/ready
+	$(BIN)/python tests/compare/compare.py $(if $(DATA),--data "$(DATA)") $(if $(LABELS),--labels "$(LABELS)") \
+	  $(COMPARE_OPTIONS)
+
 clean:
-	rm -rf .venv .venv-legacy build
+	rm -rf .venv .venv-legacy .venv-compare build
