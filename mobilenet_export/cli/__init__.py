@@ -7,8 +7,8 @@ import traceback
 import typer
 from typer.exceptions import TyperException
 
-from mobilenet_export.cli.calibration import lint_command, synth_command
 from mobilenet_export.cli.analyze import analyze_command
+from mobilenet_export.cli.calibration import lint_command, synth_command
 from mobilenet_export.cli.export import export_command
 from mobilenet_export.cli.models import models_command
 from mobilenet_export.cli.terminal import prepare_streams, say_error
