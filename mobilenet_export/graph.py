@@ -207,6 +207,13 @@ class Graph:
         return tuple(node for node in self.nodes if tensor in node.inputs)
 
 
+def activation_bounds(graph: Graph) -> dict[str, tuple[float, float]]:
+    """Return the lowest and the highest value that can leave each tensor's fused activation."""
+    open_ended = Activation.NONE.bounds
+    activations = {node.name: node.activation for node in graph.nodes if isinstance(node, Conv2d | Add)}
+    return {name: activations[name].bounds if name in activations else open_ended for name in graph.shapes}
+
+
 def multiply_accumulates(graph: Graph) -> int:
     """Count multiply-accumulates of one image: convolutions and the linear layer, bias and activations left out."""
     total = 0

@@ -185,7 +185,7 @@ def products(node: Kernel, values: NDArray[Float], weight: NDArray[Float]) -> ND
 def convolve(node: Conv2d, values: NDArray[Float], weight: NDArray[Float]) -> NDArray[Float]:
     """Convolve (N, H, W, C) with (O, C/groups, kh, kw) into (N, OH, OW, O)."""
     values = pad(values, node.pads)
-    taps = _taps(node, values)
+    taps = views(node, values)
     if node.is_depthwise:
         return _depthwise(taps, weight)
     if len(taps) == 1:
@@ -202,7 +202,7 @@ def pad(values: NDArray[Float], pads: Pads) -> NDArray[Float]:
     return np.pad(values, width)
 
 
-def _taps(node: Conv2d, values: NDArray[Float]) -> list[NDArray[Float]]:
+def views(node: Conv2d, values: NDArray[Float]) -> list[NDArray[Float]]:
     """One strided view of the padded input per kernel position, in (kh, kw) order."""
     (_, _, kh, kw), (sy, sx) = node.weight.shape, node.stride
     height, width = (values.shape[1] - kh) // sy + 1, (values.shape[2] - kw) // sx + 1

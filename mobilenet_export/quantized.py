@@ -8,7 +8,7 @@ Krishnamoorthi 2018 (arXiv:1806.08342), section 3.1.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,9 +64,12 @@ class QuantizedGraph:
         tensors: Scale of every activation up to the logits, by tensor name.
         kernels: Integers of every layer with weights, by layer name.
         decisions: What the quantizer tried, in order.
+        equalization: Factors by which channels were multiplied before, by tensor name, float32 (C,): the tensor is
+            the original's times these.
     """
 
     graph: Graph
     tensors: Mapping[str, TensorScale]
     kernels: Mapping[str, QuantizedKernel]
     decisions: tuple[Decision, ...] = ()
+    equalization: Mapping[str, FloatArray] = field(default_factory=dict)

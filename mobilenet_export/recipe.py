@@ -20,7 +20,15 @@ class QuantRecipe:
         check_images: Images set aside for the drift check, at most.
         seed: Of the choice of images where there are more than are used.
         bias_correction: Shift each bias by the mean error that quantization causes.
-        bias_correction_images: Images that bias correction holds in memory, at most.
+        bias_correction_images: Images that bias correction and rounding hold in memory, at most.
+        equalization: Bring channels to like ranges, where that helps.
+        range_search: Choose every range by what it costs at the logits, from gradients.
+        range_search_images: Images that it looks at, at most.
+        rounding: Round weights so that the layer's output, not each weight, comes out closest.
+        reach: How much farther than on the calibration images the activations are expected to reach.
+        logits_reach: The same, of the highest logit.
+        drawn_reach: As reach, where the images are drawn: photos excite the late layers more.
+        drawn_logits_reach: As logits_reach, where the images are drawn.
         saturation_safe: Keep every pair of weights summable in int16, so that every CPU gives one answer.
     """
 
@@ -32,7 +40,20 @@ class QuantRecipe:
     seed: int = 0
     bias_correction: bool = True
     bias_correction_images: int = 16
+    equalization: bool = True
+    range_search: bool = True
+    range_search_images: int = 24
+    rounding: bool = True
+    reach: float = 1.1
+    logits_reach: float = 1.1
+    drawn_reach: float = 1.25
+    drawn_logits_reach: float = 2.0
     saturation_safe: bool = True
+
+    @property
+    def tries_steps(self) -> bool:
+        """Has steps that held-out images judge."""
+        return self.bias_correction or self.equalization or self.range_search or self.rounding
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -82,5 +103,11 @@ def _check(recipe: QuantRecipe) -> None:
             raise ValueError(f"{field} must be of type {kind.__name__}")
     if not 0 < recipe.held_out_images < recipe.calibration_images:
         raise ValueError("held_out_images must be above 0 and below calibration_images")
-    if recipe.check_images < 1 or recipe.bias_correction_images < 1 or recipe.seed < 0:
-        raise ValueError("check_images and bias_correction_images must be above 0, seed not below")
+    counts = (recipe.check_images, recipe.bias_correction_images, recipe.range_search_images)
+    if min(counts) < 1 or recipe.seed < 0:
+        raise ValueError(
+            "check_images, bias_correction_images and range_search_images must be above 0, seed not below"
+        )
+    for field in ("reach", "logits_reach", "drawn_reach", "drawn_logits_reach"):
+        if not 1 <= getattr(recipe, field) <= 4:
+            raise ValueError(f"{field} must lie within 1 to 4")

@@ -122,7 +122,7 @@ def test_only_the_pipeline_and_the_front_join_plugins() -> None:
 
 
 ALLOWED = {
-    "torch": {"architectures", "capture", "runtimes.torch"},
+    "torch": {"architectures", "capture", "runtimes.torch", "quantize.sensitivity"},
     "typer": {"cli"},
     "rich": {"cli"},
     "onnx": {"capture", "formats.onnx"},

@@ -14,12 +14,19 @@ from hypothesis.extra import numpy as arrays
 from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.graph import UNCLAMPED, Activation, Conv2d, FloatArray, FullyConnected, Graph
 from mobilenet_export.interpreter import accumulate, run, walk, walk_quantized
-from mobilenet_export.quantize.bias_correction import channel_means, correct_biases
-from mobilenet_export.quantize.calibrate import Activations, NotFiniteError, Ranges, calibrate
+from mobilenet_export.quantize.bias_correction import ChannelMeans, channel_means
+from mobilenet_export.quantize.calibrate import (
+    Activations,
+    Expectation,
+    NotFiniteError,
+    Ranges,
+    calibrate,
+    find_ranges,
+    observe,
+)
 from mobilenet_export.quantize.observers import Extremes
 from mobilenet_export.quantize.post_training import (
     CalibrationData,
-    keep_better,
     pixel_range,
     post_training,
     quantize_graph,
@@ -28,6 +35,7 @@ from mobilenet_export.quantize.post_training import (
     weight_scale,
 )
 from mobilenet_export.quantize.saturation import largest_pair_sum, reduction_rows, saturation_safe_scale
+from mobilenet_export.quantize.sequential import Rebuild, rebuild
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe, find_recipe, read_recipe, recipe_names
 from mobilenet_export.runtimes.onnxruntime import watch
@@ -224,9 +232,21 @@ def test_all_256_pixel_values_stay_apart_where_one_scale_fits_them() -> None:
 def test_extremes_are_means_over_images() -> None:
     seen = Extremes()
     for image in ([-1.0, 2.0], [-3.0, 4.0]):
-        seen.observe(np.float32(image))
+        value = np.float32([image])
+        seen.observe(value, value)
     assert seen.mean_range == (-2.0, 3.0)
     assert seen.full_range == (-3.0, 4.0)
+    assert seen.scaled_range(np.float32([2, 1])) == (-4.0, 3.0)
+    assert seen.magnitude(1.5).tolist() == [4.5, 6.0]
+
+
+def test_a_shut_channel_is_expected_to_open_by_a_part_of_what_it_varies_by() -> None:
+    seen = Extremes()
+    seen.observe(np.float32([[0.0, 4.0]]), np.float32([[0.0, 4.0]]))
+    seen.observe(np.zeros((1, 2, 1, 1), np.float32), np.float32([-9, 0]).reshape(1, 2, 1, 1))
+    shut = Extremes()
+    shut.observe(np.zeros((1, 1, 2, 1), np.float32), np.float32([-9, -1]).reshape(1, 1, 2, 1))
+    assert shut.magnitude(1.0).tolist() == pytest.approx([0.8])
 
 
 def test_ranges_are_the_mean_extremes_clamped_by_the_activation() -> None:
@@ -246,31 +266,32 @@ def test_ranges_are_the_mean_extremes_clamped_by_the_activation() -> None:
 
 def test_a_range_after_relu6_never_leaves_its_bounds() -> None:
     graph = tiny_graph()
-    images = [{node.name: np.float32([-5.0, 50.0]) for node in graph.nodes}]
+    images = [{node.name: np.float32([[-5.0, 50.0]]) for node in graph.nodes}]
     ranges = calibrate(graph, images, PIXELS)
     assert ranges["stem"] == (0.0, 6.0)
     assert ranges["pointwise"] == (-5.0, 50.0)
 
 
-def test_logits_get_twice_the_range_that_was_seen() -> None:
+def test_logits_get_the_full_range_and_what_they_may_reach_beyond() -> None:
     graph = tiny_graph(softmax=True)
     images = [
-        {node.name: np.float32([low, high]) for node in graph.nodes} for low, high in ((-1, 2), (-2, 1))
+        {node.name: np.float32([[low, high]]) for node in graph.nodes} for low, high in ((-1, 2), (-2, 1))
     ]
-    assert calibrate(graph, images, PIXELS)["fc"] == (-4.0, 4.0)
+    seen = observe(graph, images)
+    assert find_ranges(graph, seen, PIXELS, Expectation(logits_reach=1.5))["fc"] == (-2.0, 3.0)
 
 
 def test_zero_lies_in_every_range() -> None:
     graph = tiny_graph(activation=Activation.NONE)
-    images = [{node.name: np.float32([2.0, 3.0]) for node in graph.nodes}]
+    images = [{node.name: np.float32([[2.0, 3.0]]) for node in graph.nodes}]
     assert calibrate(graph, images, PIXELS)["pointwise"] == (0.0, 3.0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_layer_that_is_not_finite_is_named_with_its_image(value: float) -> None:
     graph = tiny_graph()
-    good = {node.name: np.float32([-1.0, 1.0]) for node in graph.nodes}
-    bad = {name: np.float32([1.0, value]) if name in ("pointwise", "fc") else x for name, x in good.items()}
+    good = {node.name: np.float32([[-1.0, 1.0]]) for node in graph.nodes}
+    bad = {name: np.float32([[1.0, value]]) if name in ("pointwise", "fc") else x for name, x in good.items()}
     with pytest.raises(NotFiniteError, match="image 2: layer pointwise gives NaN or infinity") as caught:
         calibrate(graph, [good, good, bad, bad], PIXELS)
     assert (caught.value.layer, caught.value.image) == ("pointwise", 2)
@@ -286,7 +307,7 @@ def test_an_overflow_that_relu6_hides_is_found() -> None:
 
 def test_large_values_that_are_finite_are_no_overflow() -> None:
     graph = tiny_graph(activation=Activation.NONE)
-    images = [{node.name: np.full(8, 3e38, np.float32) for node in graph.nodes}]
+    images = [{node.name: np.full((1, 8), 3e38, np.float32) for node in graph.nodes}]
     assert calibrate(graph, images, PIXELS)["pointwise"][1] == pytest.approx(3e38)
 
 
@@ -297,6 +318,10 @@ def test_every_tensor_up_to_the_logits_has_a_scale_and_probabilities_have_none()
 
 
 # Bias correction
+
+
+def corrected_biases(quantized: QuantizedGraph, batch: FloatArray, means: ChannelMeans) -> QuantizedGraph:
+    return rebuild(quantized, batch, Rebuild(means, rounding=False, saturation_safe=True))
 
 
 def layer_errors(graph: Graph, quantized: QuantizedGraph, batch: FloatArray) -> dict[str, float]:
@@ -321,7 +346,7 @@ def test_bias_correction_takes_the_mean_error_off_every_layer(seed: int) -> None
     graph, batch = tiny_graph(seed), tiny_batch(6, seed)
     quantized = quantize_graph(graph, ranges_of(graph, batch), saturation_safe=True)
     means = channel_means(graph, activations(graph, batch))
-    corrected = correct_biases(quantized, batch, means)
+    corrected = corrected_biases(quantized, batch, means)
     before, after = layer_errors(graph, quantized, batch), layer_errors(graph, corrected, batch)
     for node in graph.kernels():
         step = corrected.tensors[node.input].scale * float(corrected.kernels[node.name].scale.max())
@@ -332,7 +357,7 @@ def test_bias_correction_takes_the_mean_error_off_every_layer(seed: int) -> None
 def test_bias_correction_changes_biases_only() -> None:
     graph, quantized = quantized_tiny()
     batch = tiny_batch(4)
-    corrected = correct_biases(quantized, batch, channel_means(graph, activations(graph, batch)))
+    corrected = corrected_biases(quantized, batch, channel_means(graph, activations(graph, batch)))
     assert corrected.tensors == quantized.tensors
     for name, kernel in quantized.kernels.items():
         assert np.array_equal(kernel.weight, corrected.kernels[name].weight)
@@ -370,44 +395,60 @@ def data_with_judge(graph: Graph, scores: list[float]) -> CalibrationData:
     return CalibrationData(
         activations=activations(graph, batch),
         input_range=PIXELS,
-        correction_images=batch,
-        clipped_activations=lambda _quantized: activations(graph, batch),
+        images=batch,
+        clipped_activations=lambda quantized, few: activations(quantized.graph, few),
         judge=lambda _quantized: next(given_scores),
         judge_images=7,
     )
 
 
-@pytest.mark.parametrize(("after_db", "kept"), [(21.0, True), (20.0, False), (19.0, False)])
-def test_a_step_is_kept_only_where_it_raises_the_held_out_sqnr(after_db: float, kept: bool) -> None:
-    graph, before = quantized_tiny()
-    after = dataclasses.replace(before, kernels=dict(before.kernels))
-    chosen = keep_better("step", before, after, data_with_judge(graph, [20.0, after_db]))
-    assert (chosen.kernels is after.kernels) == kept
-    (decision,) = chosen.decisions
-    assert (decision.step, decision.before_db, decision.after_db) == ("step", 20.0, after_db)
-    assert (decision.kept, decision.images) == (kept, 7)
+STEPS = ("bias_correction", "equalize_pairs", "equalize_all", "range_search", "rounding")
+PLAIN = QuantRecipe(
+    "plain", "", bias_correction=False, equalization=False, range_search=False, rounding=False
+)
 
 
-def test_a_recipe_without_bias_correction_asks_no_judge() -> None:
+TINY_STEPS = tuple(step for step in STEPS if step != "equalize_pairs")
+"""No tensor of the tiny graph is read by depthwise layers alone."""
+
+
+@pytest.mark.parametrize("kept", TINY_STEPS)
+def test_a_step_is_kept_only_where_it_raises_the_held_out_sqnr(kept: str) -> None:
     graph = tiny_graph()
-    recipe = QuantRecipe("plain", "", bias_correction=False)
-    assert post_training(graph, data_with_judge(graph, []), recipe).decisions == ()
+    scores = [20.0, *(21.0 if step == kept else 20.0 for step in TINY_STEPS)]
+    quantized = post_training(graph, data_with_judge(graph, scores), QuantRecipe("int8", ""))
+    assert tuple(decision.step for decision in quantized.decisions) == TINY_STEPS
+    assert [decision.step for decision in quantized.decisions if decision.kept] == [kept]
+    assert {decision.images for decision in quantized.decisions} == {7}
+    assert bool(quantized.equalization) == kept.startswith("equalize")
 
 
-def test_a_refused_bias_correction_leaves_the_plain_integers() -> None:
+def test_a_recipe_without_steps_asks_no_judge() -> None:
     graph = tiny_graph()
-    plain = post_training(graph, data_with_judge(graph, []), QuantRecipe("plain", "", bias_correction=False))
-    undone = post_training(graph, data_with_judge(graph, [20.0, 10.0]), QuantRecipe("int8", ""))
-    kept = post_training(graph, data_with_judge(graph, [20.0, 30.0]), QuantRecipe("int8", ""))
-    assert all(np.array_equal(plain.kernels[n].bias, undone.kernels[n].bias) for n in plain.kernels)
+    assert post_training(graph, data_with_judge(graph, []), PLAIN).decisions == ()
+
+
+def test_refused_steps_leave_the_plain_integers() -> None:
+    graph = tiny_graph()
+    plain = post_training(graph, data_with_judge(graph, []), PLAIN)
+    undone = post_training(graph, data_with_judge(graph, [20.0] + 4 * [10.0]), QuantRecipe("int8", ""))
+    kept = post_training(graph, data_with_judge(graph, [20.0, 30.0] + 3 * [10.0]), QuantRecipe("int8", ""))
+    assert undone.tensors == plain.tensors
+    for name, kernel in plain.kernels.items():
+        assert np.array_equal(kernel.bias, undone.kernels[name].bias)
+        assert np.array_equal(kernel.weight, undone.kernels[name].weight)
     assert any((plain.kernels[n].bias != kept.kernels[n].bias).any() for n in plain.kernels)
 
 
-def test_the_decision_on_real_weights_is_recorded(real: Exported) -> None:
-    (decision,) = real.quantized.decisions
-    assert decision.step == "bias_correction"
-    assert decision.kept == (decision.after_db > decision.before_db)
-    assert max(decision.before_db, decision.after_db) > 15
+def test_the_decisions_on_real_weights_are_recorded(real: Exported) -> None:
+    decisions = real.quantized.decisions
+    assert tuple(decision.step for decision in decisions) == STEPS
+    best = decisions[0].before_db
+    for decision in decisions:
+        assert decision.before_db == best
+        assert decision.kept == (decision.after_db > decision.before_db)
+        best = max(best, decision.after_db)
+    assert best > 15
 
 
 @settings(max_examples=20)

@@ -191,7 +191,8 @@ def quantize(
     held_out = min(recipe.held_out_images, max(1, len(calibration) // 4))
     fit = calibration.subset(calibration.names[:-held_out])
     judges = calibration.subset(calibration.names[-held_out:])
-    corrected = values_of(fit.subset(fit.names[: recipe.bias_correction_images]), source.spec)
+    drawn = bool(calibration.roles)  # only sets that were drawn have a manifest
+    few = max(recipe.bias_correction_images, recipe.range_search_images)
 
     def stream() -> Iterator[FloatArray]:
         for names, batch in images.batches(fit, preprocess, BATCH):
@@ -201,12 +202,14 @@ def quantize(
     data = CalibrationData(
         activations=watch(source.graph, stream()),
         input_range=pixel_range(preprocess.mean, preprocess.std),
-        correction_images=corrected,
-        clipped_activations=lambda quantized: watch(
-            source.graph, [corrected], {name: scale.bounds for name, scale in quantized.tensors.items()}
+        images=values_of(fit.subset(fit.names[:few]), source.spec),
+        clipped_activations=lambda quantized, batch: watch(
+            quantized.graph, [batch], {name: scale.bounds for name, scale in quantized.tensors.items()}
         ),
         judge=_judge(source, judges),
         judge_images=held_out,
+        reach=recipe.drawn_reach if drawn else recipe.reach,
+        logits_reach=recipe.drawn_logits_reach if drawn else recipe.logits_reach,
     )
     with naming_images(fit.names):
         return post_training(source.graph, data, recipe)

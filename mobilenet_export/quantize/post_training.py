@@ -7,15 +7,26 @@ Source: Jacob et al. 2018 (arXiv:1712.05877), eq. 1, 5 and section 2.4.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mobilenet_export.graph import Conv2d, FloatArray, Graph, Kernel
-from mobilenet_export.quantize.bias_correction import channel_means, correct_biases
-from mobilenet_export.quantize.calibrate import Activations, Ranges, calibrate
+from mobilenet_export.quantize.bias_correction import channel_means
+from mobilenet_export.quantize.calibrate import (
+    Activations,
+    Expectation,
+    Observed,
+    Ranges,
+    find_ranges,
+    observe,
+)
+from mobilenet_export.quantize.equalize import Equalization, Factors, equalization, rescale
 from mobilenet_export.quantize.saturation import saturation_safe_scale
+from mobilenet_export.quantize.sensitivity import best_ranges
+from mobilenet_export.quantize.sequential import Rebuild, rebuild
 from mobilenet_export.quantized import Decision, QuantizedGraph, QuantizedKernel, TensorScale
 from mobilenet_export.recipe import QuantRecipe
 
@@ -31,38 +42,112 @@ class CalibrationData:
     Attributes:
         activations: fp32 activations of one image after another; read once.
         input_range: Extremes that the preprocessing can produce.
-        correction_images: float32 (N, C, H, W) for bias correction.
-        clipped_activations: fp32 activations of those, clipped to the ranges of a quantized graph.
+        images: float32 (N, C, H, W), the first of them, for the steps that hold theirs in memory.
+        clipped_activations: fp32 activations of a quantized graph's float form for images, clipped to its ranges.
         judge: SQNR in dB of an int8 graph's logits against fp32 on held-out images.
         judge_images: How many those are.
+        reach: How much farther than on these images the activations are expected to reach.
+        logits_reach: The same, of the highest logit.
     """
 
     activations: Iterable[Activations]
     input_range: tuple[float, float]
-    correction_images: FloatArray
-    clipped_activations: Callable[[QuantizedGraph], Iterable[Activations]]
+    images: FloatArray
+    clipped_activations: Callable[[QuantizedGraph, FloatArray], Iterable[Activations]]
     judge: Callable[[QuantizedGraph], float]
     judge_images: int
+    reach: float = 1.0
+    logits_reach: float = 1.0
 
 
 def post_training(graph: Graph, data: CalibrationData, recipe: QuantRecipe) -> QuantizedGraph:
-    """Quantize a fused float graph by a recipe; a step that does not raise the held-out SQNR is undone."""
-    ranges = calibrate(graph, data.activations, data.input_range)
-    quantized = quantize_graph(graph, ranges, saturation_safe=recipe.saturation_safe)
-    if not recipe.bias_correction:
-        return quantized
-    means = channel_means(graph, data.clipped_activations(quantized))
-    corrected = correct_biases(quantized, data.correction_images, means)
-    return keep_better("bias_correction", quantized, corrected, data)
+    """Quantize a fused float graph by a recipe; a step that does not raise the held-out SQNR is undone.
+
+    Args:
+        graph: Fused float graph.
+        data: What there is to go by.
+        recipe: Which steps to try.
+    """
+    trial = _Trial(graph, data, recipe, observe(graph, data.activations))
+    trial.start()
+    if recipe.bias_correction:
+        trial.correct_biases()
+    for name, dense in (("equalize_pairs", False), ("equalize_all", True)):
+        if recipe.equalization:
+            trial.equalize(name, dense=dense)
+    if recipe.range_search:
+        trial.search_ranges()
+    if recipe.rounding:
+        trial.round_weights()
+    return dataclasses.replace(trial.best, decisions=tuple(trial.decisions))
 
 
-def keep_better(
-    step: str, before: QuantizedGraph, after: QuantizedGraph, data: CalibrationData
-) -> QuantizedGraph:
-    """Return whichever is closer to fp32 on the held-out images, with the decision recorded in it."""
-    before_db, after_db = data.judge(before), data.judge(after)
-    decision = Decision(step, before_db, after_db, after_db > before_db, data.judge_images)
-    return dataclasses.replace(after if decision.kept else before, decisions=(*before.decisions, decision))
+class _Trial:
+    """The best int8 graph so far, and the steps that were tried to better it."""
+
+    def __init__(self, graph: Graph, data: CalibrationData, recipe: QuantRecipe, seen: Observed) -> None:
+        self._graph, self._data, self._recipe, self._seen = graph, data, recipe, seen
+        self._corrects = False
+        self.decisions: list[Decision] = []
+        self.best: QuantizedGraph
+        self._best_db = -math.inf
+
+    def start(self) -> None:
+        """Quantize by the mean extremes."""
+        self.best = self._quantize({}, self._ranges(Equalization({}, {})))
+        if self._recipe.tries_steps:
+            self._best_db = self._data.judge(self.best)
+
+    def correct_biases(self) -> None:
+        """Shift biases by the mean error of their layer."""
+        self._corrects = self._keep_better("bias_correction", self._rebuilt(self.best, rounding=False))
+
+    def equalize(self, step: str, *, dense: bool) -> None:
+        """Bring channels to like ranges."""
+        margin = self._data.reach**2  # a channel's extreme is known from fewer values than a tensor's
+        magnitude = {name: extremes.magnitude(margin) for name, extremes in self._seen.items()}
+        found = equalization(self._graph, magnitude, dense=dense)
+        if found.factors:
+            self._keep_better(step, self._corrected(self._quantize(found.factors, self._ranges(found))))
+
+    def search_ranges(self) -> None:
+        """Take the ranges that cost least at the logits."""
+        start = {name: scale.bounds for name, scale in self.best.tensors.items()}
+        images = self._data.images[: self._recipe.range_search_images]
+        ranges = best_ranges(self.best.graph, images, start, self._data.reach)
+        self._keep_better("range_search", self._corrected(self._quantize(self.best.equalization, ranges)))
+
+    def round_weights(self) -> None:
+        """Round weights so that each layer's output comes out closest."""
+        self._keep_better("rounding", self._rebuilt(self.best, rounding=True))
+
+    def _ranges(self, found: Equalization) -> Ranges:
+        expectation = Expectation(found.factors, found.ranges, self._data.logits_reach)
+        return find_ranges(self._graph, self._seen, self._data.input_range, expectation)
+
+    def _quantize(self, factors: Factors, ranges: Ranges) -> QuantizedGraph:
+        graph = rescale(self._graph, factors) if factors else self._graph
+        quantized = quantize_graph(graph, ranges, saturation_safe=self._recipe.saturation_safe)
+        return dataclasses.replace(quantized, equalization=factors)
+
+    def _corrected(self, quantized: QuantizedGraph) -> QuantizedGraph:
+        return self._rebuilt(quantized, rounding=False) if self._corrects else quantized
+
+    def _rebuilt(self, quantized: QuantizedGraph, *, rounding: bool) -> QuantizedGraph:
+        images = self._data.images[: self._recipe.bias_correction_images]
+        means = None
+        if self._corrects or not rounding:
+            means = channel_means(quantized.graph, self._data.clipped_activations(quantized, images))
+        work = Rebuild(means, rounding=rounding, saturation_safe=self._recipe.saturation_safe)
+        return rebuild(quantized, images, work)
+
+    def _keep_better(self, step: str, tried: QuantizedGraph) -> bool:
+        """Take what was tried if it is closer to fp32 on the held-out images, and record the decision."""
+        before, after = self._best_db, self._data.judge(tried)
+        self.decisions.append(Decision(step, before, after, after > before, self._data.judge_images))
+        if after > before:
+            self.best, self._best_db = tried, after
+        return after > before
 
 
 def quantize_graph(graph: Graph, ranges: Ranges, *, saturation_safe: bool) -> QuantizedGraph:

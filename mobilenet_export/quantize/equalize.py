@@ -1,0 +1,144 @@
+"""Channels brought to like ranges, so that one scale per tensor serves them all.
+
+A tensor's channel c may be multiplied by f_c > 0 where it is made, and divided where it is read, without changing
+what the network computes: W[c, :]·f_c and b_c·f_c before, W[:, c]/f_c after. Tensors that an Add joins share their
+factors, and so do those before and after the pool.
+
+With m_c the largest magnitude of channel c:
+
+* read by depthwise layers only ("pairs"): f_c = M/m_c, every channel is given the whole range. Weights have one
+  scale per channel on both sides, so this costs nothing.
+* read by a dense layer: f_c = √(k_c)/m_c, k_c = max over outputs o of |W[o, c]|·m_c/m_o. What the activations gain
+  is shared with the columns of the weights that read them. m_c·f_c does not change when somebody rescales the
+  channels of a checkpoint, so neither does the result.
+
+ReLU6 commutes with a factor only below 6: channels that reach 6 keep factor 1, the others never leave 6.
+Source: Nagel et al. 2019 (arXiv:1906.04721), section 4.1, there for weight ranges; ReLU6 as there in appendix B
+is replaced by ReLU, which changes the network, and here is kept.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobilenet_export.graph import (
+    Add,
+    Conv2d,
+    FloatArray,
+    FullyConnected,
+    GlobalAveragePool,
+    Graph,
+    Kernel,
+    Node,
+    activation_bounds,
+)
+from mobilenet_export.quantize.calibrate import Ranges
+
+Factors = Mapping[str, FloatArray]
+"""Tensor name → what each of its channels is multiplied by, float32 (C,)."""
+
+_LIMIT = 4096.0
+"""A channel is given no more than this times its range: a dead one has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Tensors that share their factors, and the layers that read them."""
+
+    members: tuple[str, ...]
+    readers: tuple[Kernel, ...]
+
+    @property
+    def dense_readers(self) -> tuple[Kernel, ...]:
+        return tuple(node for node in self.readers if not (isinstance(node, Conv2d) and node.is_depthwise))
+
+
+@dataclass(frozen=True, slots=True)
+class Equalization:
+    """Factors, and the ranges of the tensors whose channels were all given the whole range."""
+
+    factors: Factors
+    ranges: Ranges
+
+
+def equalization(graph: Graph, magnitude: Mapping[str, NDArray[np.float64]], *, dense: bool) -> Equalization:
+    """Return factors for every group of tensors that can have some.
+
+    Args:
+        graph: Fused float graph.
+        magnitude: Tensor name → largest absolute value of each channel, (C,).
+        dense: Also equalize what dense layers read; else only what depthwise layers alone do.
+    """
+    factors: dict[str, FloatArray] = {}
+    ranges: dict[str, tuple[float, float]] = {}
+    tops = {name: high for name, (_, high) in activation_bounds(graph).items()}
+    for group in _groups(graph):
+        if group.dense_readers and not dense:
+            continue
+        reach = np.max([magnitude[name] for name in group.members], axis=0)
+        reach = np.maximum(reach, reach.max() / _LIMIT)  # a dead channel reaches nowhere
+        wanted = _wanted(group, reach, magnitude)
+        found = _within(wanted, reach, min(tops[name] for name in group.members))
+        factors.update(dict.fromkeys(group.members, found.astype(np.float32)))
+        if not group.dense_readers:
+            whole = min(float((found * reach).max()), tops[group.members[0]])
+            ranges.update(dict.fromkeys(group.members, (-whole, whole)))
+    return Equalization(factors, ranges)
+
+
+def _groups(graph: Graph) -> Iterator[_Group]:
+    root = {name: name for name in graph.shapes}
+    for node in graph.nodes:
+        if isinstance(node, Add | GlobalAveragePool):
+            for name in node.inputs:
+                old, new = root[name], root[node.name]
+                root = {member: new if found == old else found for member, found in root.items()}
+    for name in dict.fromkeys(root.values()):
+        members = tuple(member for member, found in root.items() if found == name)
+        readers = tuple(node for node in graph.kernels() if node.input in members)
+        if readers and graph.input not in members:
+            yield _Group(members, readers)
+
+
+def _wanted(
+    group: _Group, reach: NDArray[np.float64], magnitude: Mapping[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """How large each channel should become, up to a common factor, (C,)."""
+    strength = np.zeros_like(reach)
+    for node in group.dense_readers:
+        columns = np.abs(node.weight.astype(np.float64)).reshape(*node.weight.shape[:2], -1).max(axis=2)
+        relative = columns / np.maximum(magnitude[node.name], 1e-9)[:, None]
+        strength = np.maximum(strength, relative.max(axis=0) * reach)
+    return np.sqrt(np.maximum(strength, 1e-12)) if group.dense_readers else np.ones_like(reach)
+
+
+def _within(wanted: NDArray[np.float64], reach: NDArray[np.float64], top: float) -> NDArray[np.float64]:
+    """Factors that make channels as large as wanted, in a tensor that a clamp bounds at `top`."""
+    whole = min(float(reach.max()), top)
+    if whole <= 0:
+        return np.ones_like(reach)
+    factors = wanted / reach
+    factors *= whole / float((np.minimum(reach, top) * factors).max())
+    return np.where(reach >= top, 1.0, np.minimum(factors, top / reach))
+
+
+def rescale(graph: Graph, factors: Factors) -> Graph:
+    """Return the graph with its tensors multiplied by the factors, channel by channel."""
+    return dataclasses.replace(graph, nodes=tuple(_rescaled(node, factors) for node in graph.nodes))
+
+
+def _rescaled(node: Node, factors: Factors) -> Node:
+    if not isinstance(node, Conv2d | FullyConnected):
+        return node
+    outer = factors.get(node.name, np.ones(len(node.weight), np.float32)).astype(np.float64)
+    inner = factors.get(node.input, np.ones(1, np.float32)).astype(np.float64)
+    spread = (1,) * (node.weight.ndim - 2)
+    depthwise = isinstance(node, Conv2d) and node.is_depthwise
+    columns = inner.reshape(-1, 1, *spread) if depthwise else inner.reshape(1, -1, *spread)
+    weight = node.weight * outer.reshape(-1, 1, *spread) / columns
+    return dataclasses.replace(
+        node, weight=weight.astype(np.float32), bias=(node.bias * outer).astype(np.float32)
+    )

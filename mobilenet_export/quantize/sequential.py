@@ -1,0 +1,113 @@
+"""Layers made anew one after another, each on the inputs that the layers before it now give.
+
+First the weights are rounded (`rounding`), then the bias is shifted (`bias_correction`); so a later layer sees the
+earlier ones as they will be.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from mobilenet_export.graph import Conv2d, FloatArray, FullyConnected, Kernel
+from mobilenet_export.interpreter import (
+    IntegerArray,
+    accumulate,
+    centred,
+    channels_last,
+    drop_dead,
+    integer_layer,
+    quantize,
+    requantize,
+)
+from mobilenet_export.quantize.bias_correction import ChannelMeans, bias_shift
+from mobilenet_export.quantize.rounding import round_filters, round_rows, second_moment
+from mobilenet_export.quantized import QuantizedGraph, QuantizedKernel
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """What to do to each layer.
+
+    Attributes:
+        expected: Mean output of every layer before its activation in fp32, to shift the biases to; None leaves
+            them as they are.
+        rounding: Round the weights anew too.
+        saturation_safe: Keep pairs of weights summable in int16.
+    """
+
+    expected: ChannelMeans | None
+    rounding: bool
+    saturation_safe: bool
+
+
+def rebuild(quantized: QuantizedGraph, images: FloatArray, work: Rebuild) -> QuantizedGraph:
+    """Return the graph with its layers made anew, first to last.
+
+    Args:
+        quantized: To start from.
+        images: float32 (N, C, H, W); the integer network's activations for all of them are held at once.
+        work: What to do.
+    """
+    graph, kernels = quantized.graph, dict(quantized.kernels)
+    rebuilt = dataclasses.replace(quantized, kernels=kernels)
+    scale = quantized.tensors[graph.input]
+    values = {graph.input: [quantize(channels_last(images[i : i + 1]), scale) for i in range(len(images))]}
+    # One thread per image and none in the BLAS, whose own stall for seconds where another process wants a core.
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for index, node in enumerate(graph.nodes):
+            if node.name not in quantized.tensors:
+                break
+            inputs = list(zip(*(values[name] for name in node.inputs), strict=True))
+            if isinstance(node, Conv2d | FullyConnected):
+                layer = _Layer(rebuilt, node, [image[0] for image in inputs], pool)
+                if work.rounding:
+                    kernels[node.name] = layer.rounded(saturation_safe=work.saturation_safe)
+                values[node.name], kernels[node.name] = layer.shifted(work.expected)
+            else:
+                values[node.name] = list(pool.map(lambda x, n=node: integer_layer(rebuilt, n, x), inputs))
+            drop_dead(graph, index, values)
+    return rebuilt
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One layer with weights, and its integer inputs, one array an image."""
+
+    quantized: QuantizedGraph
+    node: Kernel
+    inputs: Sequence[IntegerArray]
+    pool: ThreadPoolExecutor
+
+    @property
+    def kernel(self) -> QuantizedKernel:
+        return self.quantized.kernels[self.node.name]
+
+    def rounded(self, *, saturation_safe: bool) -> QuantizedKernel:
+        """Return the kernel with weights that fit these inputs, and the bias of the float layer."""
+        node, scale = self.node, self.quantized.tensors[self.node.input]
+        moments = self.pool.map(lambda image: second_moment(node, centred(image, scale)), self.inputs)
+        moment = np.sum(list(moments), axis=0) / len(self.inputs)
+        weight_scale = self.kernel.scale
+        if isinstance(node, Conv2d) and node.is_depthwise:
+            weight, weight_scale = round_filters(node.weight, weight_scale, moment)
+        else:
+            weight = round_rows(node.weight, weight_scale, moment, saturation_safe=saturation_safe)
+        step = np.float64(scale.scale) * weight_scale
+        return QuantizedKernel(weight, weight_scale, np.rint(node.bias / step).astype(np.int32))
+
+    def shifted(self, expected: ChannelMeans | None) -> tuple[list[IntegerArray], QuantizedKernel]:
+        """Return the outputs, and the kernel with the bias that gives them the expected mean."""
+        sums = list(self.pool.map(lambda image: accumulate(self.quantized, self.node, image), self.inputs))
+        shift = np.zeros(len(self.kernel.bias), np.int32)
+        if expected is not None:
+            shift = bias_shift(self.quantized, self.node, sums, expected[self.node.name])
+        kernel = dataclasses.replace(self.kernel, bias=self.kernel.bias + shift)
+        outputs = self.pool.map(
+            lambda image: requantize(self.quantized, self.node, image + shift.astype(image.dtype)), sums
+        )
+        return list(outputs), kernel
