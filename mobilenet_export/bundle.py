@@ -23,6 +23,8 @@ DOCUMENT = "mnx.json"
 SCHEMA = 1
 LABELS = "labels.txt"
 SELF_CHECK = "self_check"
+EQUALIZATION = "equalization.safetensors"
+"""Where int8 files hold tensors multiplied per channel: the factors by tensor name, float32 (C,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,20 @@ class Bundle:
                 f"{path}: changed since it was exported: its sha256 differs", "export it again"
             )
         return Artifact(name, entry["format"], entry["precision"], data, entry["io"])
+
+    def equalization(self) -> bytes | None:
+        """Read the factors of equalized int8 files, as safetensors; None where there are none.
+
+        Raises:
+            DamagedInputError: The file is missing or is not the one that was written.
+        """
+        expected = self.document.get("equalization_sha256")
+        path = self.folder / EQUALIZATION
+        if expected is None:
+            return None
+        if not path.is_file() or hashlib.sha256(data := path.read_bytes()).hexdigest() != expected:
+            raise DamagedInputError(f"{path}: missing, or changed since it was exported", "export it again")
+        return data
 
     def labels(self) -> tuple[str, ...]:
         """Class names, in the order of the outputs.

@@ -1,6 +1,7 @@
 """The analysis of layers: what it measures is so, the worst layer comes first, and bad input is said."""
 
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -21,6 +22,7 @@ from rich.console import Console
 from test_cli import Printed, bundle, checkpoint, exported, mnx  # noqa: F401 (fixtures)
 
 from mobilenet_export.artifact import Artifact
+from mobilenet_export.bundle import EQUALIZATION, Bundle
 from mobilenet_export.checks.layer_noise import noise_alone, rounded_layer
 from mobilenet_export.checks.layer_statistics import TensorSums, weights_in_steps
 from mobilenet_export.checks.layers import (
@@ -40,7 +42,6 @@ from mobilenet_export.formats.tflite import write_int8_tapped as write_tflite_ta
 from mobilenet_export.graph import Activation, Conv2d, FloatArray, FullyConnected, Graph, Node
 from mobilenet_export.interpreter import run, run_quantized, walk_quantized
 from mobilenet_export.pipeline.analyze import (
-    EQUALIZATION,
     measure_layers,
     read_equalization,
     shared_integers,
@@ -270,12 +271,23 @@ def test_an_equalized_file_is_compared_in_original_units() -> None:
     assert min(row.sqnr_db["litert"] for row in report_of(original, images).rows) < 10
 
 
+def bundle_with(folder: Path, data: bytes | None) -> Bundle:
+    """A bundle of which only the factors are read."""
+    if data is None:
+        return Bundle(folder, {})
+    (folder / EQUALIZATION).write_bytes(data)
+    return Bundle(folder, {"equalization_sha256": hashlib.sha256(data).hexdigest()})
+
+
 def test_equalization_is_read_from_the_bundle_where_it_is(tmp_path: Path) -> None:
     graph = tiny_graph()
-    assert read_equalization(tmp_path, graph) == {}
+    assert read_equalization(bundle_with(tmp_path, None), graph) == {}
     times = {"stem": np.linspace(1, 2, 8, dtype=np.float32)}
-    safetensors.numpy.save_file(times, tmp_path / EQUALIZATION)
-    np.testing.assert_array_equal(read_equalization(tmp_path, graph)["stem"], times["stem"])
+    written = bundle_with(tmp_path, safetensors.numpy.save(times))
+    np.testing.assert_array_equal(read_equalization(written, graph)["stem"], times["stem"])
+    (tmp_path / EQUALIZATION).write_bytes(safetensors.numpy.save({"stem": 2 * times["stem"]}))
+    with pytest.raises(DamagedInputError, match="changed since it was exported"):
+        read_equalization(written, graph)
 
 
 @pytest.mark.parametrize(
@@ -292,12 +304,9 @@ def test_equalization_is_read_from_the_bundle_where_it_is(tmp_path: Path) -> Non
 def test_equalization_that_does_not_fit_is_damaged(
     factors: dict[str, np.ndarray] | None, tmp_path: Path
 ) -> None:
-    if factors is None:
-        (tmp_path / EQUALIZATION).write_bytes(b"no tensors")
-    else:
-        safetensors.numpy.save_file(factors, tmp_path / EQUALIZATION)
+    data = b"no tensors" if factors is None else safetensors.numpy.save(factors)
     with pytest.raises(DamagedInputError, match=EQUALIZATION):
-        read_equalization(tmp_path, tiny_graph())
+        read_equalization(bundle_with(tmp_path, data), tiny_graph())
 
 
 # A planted bad layer

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
 from mobilenet_export.artifact import Artifact
-from mobilenet_export.bundle import read_bundle
+from mobilenet_export.bundle import EQUALIZATION, Bundle, read_bundle
 from mobilenet_export.checks.layer_noise import Factors, Noise, noise_alone
 from mobilenet_export.checks.layer_statistics import TensorSums, tensor_sums
 from mobilenet_export.checks.layers import LayerReport, activation_histogram, layer_rows, weight_histograms
@@ -31,9 +31,6 @@ from mobilenet_export.pipeline.validate import (
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.runtimes import Runtime, available_runtimes
 from mobilenet_export.runtimes.onnxruntime import suffix, watch
-
-EQUALIZATION = "equalization.safetensors"
-"""Of a bundle whose int8 files hold tensors multiplied per channel: the factors by tensor name, float32 (C,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ def analyze(request: AnalyzeRequest, progress: Progress = silent) -> LayerReport
     Raises:
         UsageError, MissingError, DamagedInputError: What the user can mend.
     """
-    read_bundle(request.bundle)
+    bundle = read_bundle(request.bundle)
     validation = ValidateRequest(
         (request.bundle,), None, request.checkpoint, request.data, limit=request.limit
     )
@@ -72,7 +69,7 @@ def analyze(request: AnalyzeRequest, progress: Progress = silent) -> LayerReport
     with stages("capture"):
         graph = capture(origin, reference).graph
     quantized = shared_integers(tuple(files.values()), graph)
-    factors = read_equalization(request.bundle, graph)
+    factors = read_equalization(bundle, graph)
     images = values_of(check, target.spec)
     report = measure_layers(quantized, factors, images, engines_of(files), stages)
     names = {name: artifact.file for name, artifact in files.items()}
@@ -168,23 +165,25 @@ def shared_integers(artifacts: tuple[Artifact, ...], graph: Graph) -> QuantizedG
     return quantized
 
 
-def read_equalization(bundle: Path, graph: Graph) -> Factors:
+def read_equalization(bundle: Bundle, graph: Graph) -> Factors:
     """Return the factors of a bundle whose int8 files are equalized; none where they are not.
 
     Raises:
-        DamagedInputError: The file does not fit the graph.
+        DamagedInputError: The file is not the one that was written, or does not fit the graph.
     """
-    path = bundle / EQUALIZATION
-    if not path.is_file():
+    data = bundle.equalization()
+    if data is None:
         return {}
     try:
-        factors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DamagedInputError(f"{path}: {error}", "export the bundle again") from None
+        factors = load(data)
+    except (SafetensorError, ValueError) as error:
+        raise DamagedInputError(f"{bundle.folder / EQUALIZATION}: {error}", "export it again") from None
     for name, values in factors.items():
         fits = name in graph.shapes and values.shape == graph.shapes[name][:1]
         if not fits or values.dtype != np.float32 or not (np.isfinite(values) & (values > 0)).all():
-            raise DamagedInputError(f"{path}: no factors of a tensor: {name}", "export the bundle again")
+            raise DamagedInputError(
+                f"{bundle.folder / EQUALIZATION}: no factors of {name}", "export it again"
+            )
     return factors
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save
 
 from mobilenet_export import __version__, images
 from mobilenet_export.artifact import Artifact
-from mobilenet_export.bundle import LABELS, SCHEMA, SELF_CHECK, write_document
+from mobilenet_export.bundle import EQUALIZATION, LABELS, SCHEMA, SELF_CHECK, write_document
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.images import Choice, ImageSet
 from mobilenet_export.pipeline.evidence import BATCH, printable, values_of
@@ -52,8 +53,16 @@ def fill_bundle(folder: Path, contents: Contents) -> None:
     if weights is not None:
         notice = shipped_path("models", weights.card).read_text(encoding="utf-8")
         (folder / "WEIGHTS.md").write_text(notice, encoding="utf-8")
+    if factors := _equalization(contents):
+        (folder / EQUALIZATION).write_bytes(factors)
     self_check = write_self_check(folder / SELF_CHECK, contents)
     write_document(folder, describe(contents, self_check))
+
+
+def _equalization(contents: Contents) -> bytes | None:
+    """The factors that the int8 files' channels were multiplied by, as safetensors; None without any."""
+    factors = contents.quantized.equalization if contents.quantized else {}
+    return save({name: np.ascontiguousarray(values) for name, values in factors.items()}) if factors else None
 
 
 def write_self_check(folder: Path, contents: Contents) -> list[dict[str, str]]:
@@ -97,7 +106,7 @@ def _top5(scores: FloatArray, labels: Sequence[str]) -> list[dict[str, Any]]:
 
 def describe(contents: Contents, self_check: list[dict[str, str]]) -> dict[str, Any]:
     """Return the bundle's table of contents."""
-    quantized = contents.quantized
+    quantized, factors = contents.quantized, _equalization(contents)
     calibration = {
         "origin": printable(contents.choice.calibrate.origin),
         "images": len(contents.choice.calibrate),
@@ -116,6 +125,7 @@ def describe(contents: Contents, self_check: list[dict[str, str]]) -> dict[str, 
         "decisions": [_rounded(dataclasses.asdict(decision)) for decision in quantized.decisions]
         if quantized
         else [],
+        "equalization_sha256": hashlib.sha256(factors).hexdigest() if factors else None,
         "versions": {
             name: version(name) for name in ("torch", "onnx", "onnxruntime", "onnxsim", "ai-edge-litert")
         },

@@ -11,7 +11,10 @@ Source: Hutchinson 1990, "A stochastic estimator of the trace of the influence m
 Widrow et al. 1996, "Statistical theory of quantization", IEEE Trans. Instrum. Meas. 45(2).
 """
 
+import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +37,10 @@ _REACHES = np.array([0.35, 0.42, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.45, 1.75, 2.1,
 """Ranges that are tried, in units of the range to start from."""
 _PROBES = 2
 _BATCH = 4
+
+
+_Part = tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]
+"""Σg² (n,), and g·e of clipping at the low and at the high ends (R, n), of n images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +93,49 @@ def _reaching(moved: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
 
 def tensor_noise(graph: Graph, images: FloatArray, start: Ranges) -> Mapping[str, TensorNoise]:
     """Measure every tensor between the input and the logits."""
-    parts: dict[str, list[tuple[Any, Any, Any]]] = {}
-    for tensors in _backward(graph, images):
-        for name, (value, gradient) in tensors.items():
-            low, high = start[name]
-            row = (
-                gradient.square().sum(1),
-                _clipped(-value, -gradient, -low),
-                _clipped(value, gradient, high),
-            )
-            parts.setdefault(name, []).append(row)
+    parts: dict[str, list[_Part]] = {}
+    batches = [images[first : first + _BATCH] for first in range(0, len(images), _BATCH)]
+    with _one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for found in pool.map(
+            lambda number: _measure(graph, number, batches[number], start), range(len(batches))
+        ):
+            for name, rows in found.items():
+                parts.setdefault(name, []).extend(rows)
     return {name: _joined(rows) for name, rows in parts.items()}
 
 
-def _joined(rows: list[tuple[Any, Any, Any]]) -> TensorNoise:
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Keep torch from splitting each layer, which on two cores costs twice the time that it saves."""
+    import torch  # noqa: PLC0415
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measure(graph: Graph, number: int, batch: FloatArray, start: Ranges) -> dict[str, list[_Part]]:
+    """What a few images say of every tensor, one part per probe."""
+    import torch  # noqa: PLC0415
+
+    random = torch.Generator().manual_seed(number)
+    values = _forward(graph, torch.tensor(batch))
+    logits = values.pop(graph.logits)
+    parts: dict[str, list[_Part]] = {name: [] for name in values}
+    for _ in range(_PROBES):
+        signs = torch.randint(0, 2, logits.shape, generator=random) * 2.0 - 1
+        slopes = torch.autograd.grad(logits, list(values.values()), signs, retain_graph=True)
+        for (name, value), slope in zip(values.items(), slopes, strict=True):
+            seen, gradient, (low, high) = value.detach().flatten(1), slope.flatten(1), start[name]
+            ends = (_clipped(-seen, -gradient, -low), _clipped(seen, gradient, high))
+            parts[name].append((gradient.square().sum(1).numpy(), *ends))
+    return parts
+
+
+def _joined(rows: list[_Part]) -> TensorNoise:
     squares, low, high = zip(*rows, strict=True)
     return TensorNoise(float(np.concatenate(squares).mean()), np.hstack(low), np.hstack(high))
 
@@ -116,24 +152,6 @@ def _clipped(value: Any, gradient: Any, end: float) -> NDArray[np.float64]:
     for index, reach in enumerate(_REACHES.tolist()):
         moved[index].index_add_(0, image, -slope * (beyond - end * reach).clamp(min=0))
     return np.asarray(moved, np.float64)
-
-
-def _backward(graph: Graph, images: FloatArray) -> Iterator[dict[str, tuple[Any, Any]]]:
-    """Yield (value, gradient) of every inner tensor, each (n, size), for a few images and one probe at a time."""
-    import torch  # noqa: PLC0415
-
-    random = torch.Generator().manual_seed(0)
-    for start in range(0, len(images), _BATCH):
-        batch = torch.tensor(images[start : start + _BATCH])
-        values = _forward(graph, batch)
-        logits = values.pop(graph.logits)
-        for _ in range(_PROBES):
-            signs = torch.randint(0, 2, logits.shape, generator=random) * 2.0 - 1
-            slopes = torch.autograd.grad(logits, list(values.values()), signs, retain_graph=True)
-            yield {
-                name: (value.detach().flatten(1), slope.flatten(1))
-                for (name, value), slope in zip(values.items(), slopes, strict=True)
-            }
 
 
 def _forward(graph: Graph, batch: Any) -> dict[str, Any]:
