@@ -29,6 +29,7 @@ class QuantRecipe:
         logits_reach: The same, of the highest logit.
         drawn_reach: As reach, where the images are drawn: photos excite the late layers more.
         drawn_logits_reach: As logits_reach, where the images are drawn.
+        per_tensor_weights: One scale per weight tensor, as some NPUs and DSPs need, instead of one per channel.
         saturation_safe: Keep every pair of weights summable in int16, so that every CPU gives one answer.
     """
 
@@ -48,6 +49,7 @@ class QuantRecipe:
     logits_reach: float = 1.1
     drawn_reach: float = 1.25
     drawn_logits_reach: float = 2.0
+    per_tensor_weights: bool = False
     saturation_safe: bool = True
 
     @property

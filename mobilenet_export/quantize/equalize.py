@@ -8,7 +8,7 @@ With m_c the largest magnitude of channel c:
 
 * read by depthwise layers only ("pairs"): f_c = M/m_c, every channel is given the whole range. Weights have one
   scale per channel on both sides, so this costs nothing.
-* read by a dense layer: f_c = √(k_c)/m_c, k_c = max over outputs o of |W[o, c]|·m_c/m_o. What the activations gain
+* read by a dense layer: f_c = k_c^¾/m_c, k_c = max over outputs o of |W[o, c]|·m_c/m_o. What the activations gain
   is shared with the columns of the weights that read them. m_c·f_c does not change when somebody rescales the
   channels of a checkpoint, so neither does the result.
 
@@ -40,6 +40,10 @@ from mobilenet_export.quantize.calibrate import Ranges
 Factors = Mapping[str, FloatArray]
 """Tensor name → what each of its channels is multiplied by, float32 (C,)."""
 
+_WEIGHTS_SHARE = 0.75
+"""At 0 all channels of a tensor become alike, at 1 all columns of the weights. On V2, 100 photos, biases corrected:
+18.3 dB at ¼, 20.2 at ½, 21.3 at ¾ and at 1; V1 with ReLU 17.4, 18.2, 17.8, 16.7."""
+_ROUNDS = 20
 _LIMIT = 4096.0
 """A channel is given no more than this times its range: a dead one has none."""
 
@@ -89,6 +93,44 @@ def equalization(graph: Graph, magnitude: Mapping[str, NDArray[np.float64]], *, 
     return Equalization(factors, ranges)
 
 
+def weight_equalization(graph: Graph, magnitude: Mapping[str, NDArray[np.float64]]) -> Equalization:
+    """Return factors that give the weights of each layer like ranges, for one scale per weight tensor.
+
+    f_c = √(r_c/w_c), w_c the largest weight that makes channel c, r_c the largest that reads it, until it settles.
+
+    Args:
+        graph: Fused float graph.
+        magnitude: Tensor name → largest absolute value of each channel, (C,).
+    """
+    tops = {name: high for name, (_, high) in activation_bounds(graph).items()}
+    total: dict[str, NDArray[np.float64]] = {}
+    for _ in range(_ROUNDS):
+        for group in _groups(graph):
+            scaled = {node.name: node for node in rescale(graph, _rounded(total)).kernels()}
+            made = np.max([_largest(scaled[name], 0) for name in group.members if name in scaled], axis=0)
+            read = np.max([_largest(scaled[node.name], 1) for node in group.readers], axis=0)
+            reach = np.max([magnitude[name] for name in group.members], axis=0)
+            before = total.get(group.members[0], np.ones_like(reach))
+            wanted = before * np.sqrt(np.maximum(read, 1e-9) / np.maximum(made, 1e-9))
+            top = min(tops[name] for name in group.members)
+            wanted = np.minimum(wanted / np.exp(np.log(wanted).mean()), top / np.maximum(reach, 1e-12))
+            total.update(dict.fromkeys(group.members, np.where(reach >= top, 1.0, wanted)))
+    return Equalization(_rounded(total), {})
+
+
+def _rounded(factors: Mapping[str, NDArray[np.float64]]) -> Factors:
+    return {name: values.astype(np.float32) for name, values in factors.items()}
+
+
+def _largest(node: Kernel, axis: int) -> NDArray[np.float64]:
+    """Largest weight of each output (axis 0) or input channel (axis 1)."""
+    if isinstance(node, Conv2d) and node.is_depthwise:
+        axis = 0
+    return np.asarray(
+        np.abs(np.moveaxis(node.weight, axis, 0)).reshape(node.weight.shape[axis], -1).max(axis=1)
+    )
+
+
 def _groups(graph: Graph) -> Iterator[_Group]:
     root = {name: name for name in graph.shapes}
     for node in graph.nodes:
@@ -112,7 +154,7 @@ def _wanted(
         columns = np.abs(node.weight.astype(np.float64)).reshape(*node.weight.shape[:2], -1).max(axis=2)
         relative = columns / np.maximum(magnitude[node.name], 1e-9)[:, None]
         strength = np.maximum(strength, relative.max(axis=0) * reach)
-    return np.sqrt(np.maximum(strength, 1e-12)) if group.dense_readers else np.ones_like(reach)
+    return np.maximum(strength, 1e-12) ** _WEIGHTS_SHARE if group.dense_readers else np.ones_like(reach)
 
 
 def _within(wanted: NDArray[np.float64], reach: NDArray[np.float64], top: float) -> NDArray[np.float64]:

@@ -23,7 +23,13 @@ from mobilenet_export.quantize.calibrate import (
     find_ranges,
     observe,
 )
-from mobilenet_export.quantize.equalize import Equalization, Factors, equalization, rescale
+from mobilenet_export.quantize.equalize import (
+    Equalization,
+    Factors,
+    equalization,
+    rescale,
+    weight_equalization,
+)
 from mobilenet_export.quantize.saturation import saturation_safe_scale
 from mobilenet_export.quantize.sensitivity import best_ranges
 from mobilenet_export.quantize.sequential import Rebuild, rebuild
@@ -72,9 +78,11 @@ def post_training(graph: Graph, data: CalibrationData, recipe: QuantRecipe) -> Q
     trial.start()
     if recipe.bias_correction:
         trial.correct_biases()
-    for name, dense in (("equalize_pairs", False), ("equalize_all", True)):
-        if recipe.equalization:
-            trial.equalize(name, dense=dense)
+    if recipe.equalization:
+        for step in ("equalize_pairs", "equalize_all", "equalize_weights")[
+            : 3 if recipe.per_tensor_weights else 2
+        ]:
+            trial.equalize(step, dense=step != "equalize_pairs")
     if recipe.range_search:
         trial.search_ranges()
     if recipe.rounding:
@@ -87,7 +95,6 @@ class _Trial:
 
     def __init__(self, graph: Graph, data: CalibrationData, recipe: QuantRecipe, seen: Observed) -> None:
         self._graph, self._data, self._recipe, self._seen = graph, data, recipe, seen
-        self._corrects = False
         self.decisions: list[Decision] = []
         self.best: QuantizedGraph
         self._best_db = -math.inf
@@ -100,13 +107,15 @@ class _Trial:
 
     def correct_biases(self) -> None:
         """Shift biases by the mean error of their layer."""
-        self._corrects = self._keep_better("bias_correction", self._rebuilt(self.best, rounding=False))
+        self._keep_better("bias_correction", self._rebuilt(self.best, rounding=False))
 
     def equalize(self, step: str, *, dense: bool) -> None:
         """Bring channels to like ranges."""
         margin = self._data.reach**2  # a channel's extreme is known from fewer values than a tensor's
         magnitude = {name: extremes.magnitude(margin) for name, extremes in self._seen.items()}
         found = equalization(self._graph, magnitude, dense=dense)
+        if step == "equalize_weights":
+            found = weight_equalization(self._graph, magnitude)
         if found.factors:
             self._keep_better(step, self._corrected(self._quantize(found.factors, self._ranges(found))))
 
@@ -127,41 +136,50 @@ class _Trial:
 
     def _quantize(self, factors: Factors, ranges: Ranges) -> QuantizedGraph:
         graph = rescale(self._graph, factors) if factors else self._graph
-        quantized = quantize_graph(graph, ranges, saturation_safe=self._recipe.saturation_safe)
+        recipe = self._recipe
+        quantized = quantize_graph(
+            graph, ranges, saturation_safe=recipe.saturation_safe, per_tensor=recipe.per_tensor_weights
+        )
         return dataclasses.replace(quantized, equalization=factors)
 
     def _corrected(self, quantized: QuantizedGraph) -> QuantizedGraph:
-        return self._rebuilt(quantized, rounding=False) if self._corrects else quantized
+        return self._rebuilt(quantized, rounding=False) if self._recipe.bias_correction else quantized
 
     def _rebuilt(self, quantized: QuantizedGraph, *, rounding: bool) -> QuantizedGraph:
         images = self._data.images[: self._recipe.bias_correction_images]
         means = None
-        if self._corrects or not rounding:
+        if self._recipe.bias_correction:
             means = channel_means(quantized.graph, self._data.clipped_activations(quantized, images))
-        work = Rebuild(means, rounding=rounding, saturation_safe=self._recipe.saturation_safe)
+        work = Rebuild(
+            means, rounding, self._recipe.saturation_safe, free_scales=not self._recipe.per_tensor_weights
+        )
         return rebuild(quantized, images, work)
 
-    def _keep_better(self, step: str, tried: QuantizedGraph) -> bool:
+    def _keep_better(self, step: str, tried: QuantizedGraph) -> None:
         """Take what was tried if it is closer to fp32 on the held-out images, and record the decision."""
         before, after = self._best_db, self._data.judge(tried)
         self.decisions.append(Decision(step, before, after, after > before, self._data.judge_images))
         if after > before:
             self.best, self._best_db = tried, after
-        return after > before
 
 
-def quantize_graph(graph: Graph, ranges: Ranges, *, saturation_safe: bool) -> QuantizedGraph:
+def quantize_graph(
+    graph: Graph, ranges: Ranges, *, saturation_safe: bool, per_tensor: bool = False
+) -> QuantizedGraph:
     """Quantize every activation up to the logits, every weight and every bias.
 
     Args:
         graph: Fused float graph.
         ranges: From `calibrate` on the same graph.
         saturation_safe: Make every pair of weights summable in int16.
+        per_tensor: Give all output channels one scale.
     """
     tensors = {name: tensor_scale(*extremes) for name, extremes in ranges.items()}
     tensors = {name: tensors[name] for name in tensors if name == graph.logits or name != graph.output}
     kernels = {
-        node.name: quantize_kernel(node, tensors[node.input].scale, saturation_safe=saturation_safe)
+        node.name: quantize_kernel(
+            node, tensors[node.input].scale, saturation_safe=saturation_safe, per_tensor=per_tensor
+        )
         for node in graph.kernels()
     }
     return QuantizedGraph(graph, tensors, kernels)
@@ -173,15 +191,20 @@ def tensor_scale(low: float, high: float) -> TensorScale:
     return TensorScale(float(scale), int(np.clip(np.rint(-low / scale), 0, 255)))
 
 
-def quantize_kernel(node: Kernel, input_scale: float, *, saturation_safe: bool) -> QuantizedKernel:
+def quantize_kernel(
+    node: Kernel, input_scale: float, *, saturation_safe: bool, per_tensor: bool = False
+) -> QuantizedKernel:
     """Quantize one layer's weights and bias.
 
     Args:
         node: Convolution or linear layer.
         input_scale: Of the tensor that it reads.
         saturation_safe: Make every pair of weights summable in int16.
+        per_tensor: Give all output channels one scale.
     """
     scale = weight_scale(node, input_scale, saturation_safe=saturation_safe)
+    if per_tensor:
+        scale = np.full_like(scale, scale.max())
     weight = np.rint(node.weight / per_channel(scale, node.weight.ndim)).astype(np.int8)
     bias = np.rint(node.bias.astype(np.float64) / (np.float64(input_scale) * scale)).astype(np.int32)
     return QuantizedKernel(weight, scale, bias)

@@ -108,7 +108,7 @@ def _unrolled(rows: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.i
 
 
 def round_filters(
-    weight: FloatArray, scale: FloatArray, moment: Moment
+    weight: FloatArray, scale: FloatArray, moment: Moment, *, free_scales: bool = True
 ) -> tuple[NDArray[np.int8], FloatArray]:
     """Round a depthwise layer's filters, and choose their scales.
 
@@ -116,13 +116,14 @@ def round_filters(
         weight: float32 (C, 1, kh, kw).
         scale: float32 (C,), the largest to try.
         moment: (C, kh·kw, kh·kw).
+        free_scales: Also try smaller scales, for each filter its own.
 
     Returns:
         int8 in the weight's shape, and float32 (C,).
     """
     rows = weight.reshape(len(weight), -1).astype(np.float64)
     best, best_scale, least = np.zeros_like(rows), scale.copy(), np.full(len(rows), np.inf)
-    for factor in _SCALES:
+    for factor in _SCALES if free_scales else _SCALES[:1]:
         tried = scale * factor
         integers, error = _descend(rows / tried[:, None].astype(np.float64), moment)
         error *= tried.astype(np.float64) ** 2

@@ -38,11 +38,13 @@ class Rebuild:
             them as they are.
         rounding: Round the weights anew too.
         saturation_safe: Keep pairs of weights summable in int16.
+        free_scales: Depthwise filters may get smaller scales, each its own.
     """
 
     expected: ChannelMeans | None
     rounding: bool
     saturation_safe: bool
+    free_scales: bool = True
 
 
 def rebuild(quantized: QuantizedGraph, images: FloatArray, work: Rebuild) -> QuantizedGraph:
@@ -66,7 +68,7 @@ def rebuild(quantized: QuantizedGraph, images: FloatArray, work: Rebuild) -> Qua
             if isinstance(node, Conv2d | FullyConnected):
                 layer = _Layer(rebuilt, node, [image[0] for image in inputs], pool)
                 if work.rounding:
-                    kernels[node.name] = layer.rounded(saturation_safe=work.saturation_safe)
+                    kernels[node.name] = layer.rounded(work)
                 values[node.name], kernels[node.name] = layer.shifted(work.expected)
             else:
                 values[node.name] = list(pool.map(lambda x, n=node: integer_layer(rebuilt, n, x), inputs))
@@ -87,16 +89,18 @@ class _Layer:
     def kernel(self) -> QuantizedKernel:
         return self.quantized.kernels[self.node.name]
 
-    def rounded(self, *, saturation_safe: bool) -> QuantizedKernel:
+    def rounded(self, work: Rebuild) -> QuantizedKernel:
         """Return the kernel with weights that fit these inputs, and the bias of the float layer."""
         node, scale = self.node, self.quantized.tensors[self.node.input]
         moments = self.pool.map(lambda image: second_moment(node, centred(image, scale)), self.inputs)
         moment = np.sum(list(moments), axis=0) / len(self.inputs)
         weight_scale = self.kernel.scale
         if isinstance(node, Conv2d) and node.is_depthwise:
-            weight, weight_scale = round_filters(node.weight, weight_scale, moment)
+            weight, weight_scale = round_filters(
+                node.weight, weight_scale, moment, free_scales=work.free_scales
+            )
         else:
-            weight = round_rows(node.weight, weight_scale, moment, saturation_safe=saturation_safe)
+            weight = round_rows(node.weight, weight_scale, moment, saturation_safe=work.saturation_safe)
         step = np.float64(scale.scale) * weight_scale
         return QuantizedKernel(weight, weight_scale, np.rint(node.bias / step).astype(np.int32))
 
