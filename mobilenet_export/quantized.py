@@ -40,6 +40,11 @@ class QuantizedKernel:
     scale: FloatArray
     bias: NDArray[np.int32]
 
+    @property
+    def stored_scale(self) -> FloatArray:
+        """The scale as a file states it: (1,) where all channels share one, as some NPUs need it, else (O,)."""
+        return self.scale[:1] if (self.scale == self.scale[0]).all() else self.scale
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:

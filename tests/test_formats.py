@@ -18,10 +18,12 @@ from mobilenet_export.formats import artifact_name, format_of, io_types
 from mobilenet_export.formats import onnx as onnx_format
 from mobilenet_export.formats import tflite as tflite_format
 from mobilenet_export.graph import Activation, Conv2d, FloatArray, FullyConnected, Pads
+from mobilenet_export.interpreter import run_quantized
 from mobilenet_export.plugins import load_plugin, plugin_names
 from mobilenet_export.quantize.calibrate import calibrate
 from mobilenet_export.quantize.post_training import quantize_graph
 from mobilenet_export.quantized import QuantizedGraph
+from mobilenet_export.runtimes import available_runtimes
 from mobilenet_export.runtimes.litert import LiteRuntime
 from mobilenet_export.runtimes.onnxruntime import OnnxRuntime, watch
 
@@ -223,6 +225,30 @@ def test_int8_onnx_weights_have_a_scale_per_channel(real: Exported) -> None:
     for node in real.graph.kernels():
         assert held[f"{node.name}.weight/scale"].shape == (len(node.weight),)
         assert held[f"{node.name}.bias/scale"].shape == (len(node.weight),)
+
+
+@pytest.mark.parametrize("form", ["onnx", "tflite"])
+def test_one_scale_for_all_channels_is_written_and_read_as_one(form: str) -> None:
+    graph = tiny_graph()
+    ranges = calibrate(graph, watch(graph, iter([tiny_batch(8)])), (-1.0, 1.0))
+    quantized = quantize_graph(graph, ranges, saturation_safe=True, per_tensor=True)
+    writer = load_plugin("formats", form)
+    data = writer.write_int8(quantized, "float32")
+    found = writer.read_int8(data, graph)
+    for name, kernel in quantized.kernels.items():
+        assert len(set(kernel.scale)) == 1
+        np.testing.assert_array_equal(found.kernels[name].scale, kernel.scale)
+        np.testing.assert_array_equal(found.kernels[name].weight, kernel.weight)
+    if form == "onnx":
+        held = constants(onnx.load_from_string(data))
+        assert held["stem.weight/scale"].shape == held["stem.bias/scale"].shape == ()
+    else:
+        assert len(TfliteFile(data).tensors["stem.weight"].quantization.scale) == 1
+    (engine, *_) = [engine for engine in available_runtimes() if engine.format == form]
+    batch = tiny_batch(4)
+    session = engine.open(Artifact("tiny", form, "int8", data))
+    step = quantized.tensors["fc"].scale
+    np.testing.assert_allclose(session.run(batch), run_quantized(quantized, batch), atol=1.01 * step)
 
 
 def test_onnxruntime_computes_int8_in_integers_from_end_to_end(real: Exported, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """One module per file format; each ends in `FORMAT: Format`."""
 
+import dataclasses
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -85,14 +86,17 @@ def checked_kernel(
 
     Args:
         node: The layer.
-        kernel: That was read, of any shapes and types.
+        kernel: That was read, of any shapes and types; a single scale is of all channels.
         source: Scale of the layer's input.
-        bias_scale: The scale of the bias that the file states, float32 (O,).
+        bias_scale: The scale of the bias that the file states, float32 (O,) or a single one.
 
     Raises:
         ValueError: Shapes or types are not the layer's, or the bias is not in steps of input · weight scale.
     """
     outputs = (len(node.weight),)
+    if kernel.scale.size == bias_scale.size == 1:
+        single, bias_scale = kernel.scale.reshape(1), bias_scale.reshape(1).repeat(len(node.weight))
+        kernel = dataclasses.replace(kernel, scale=single.repeat(len(node.weight)))
     for part, value, kind, shape in (
         ("weight", kernel.weight, np.int8, node.weight.shape),
         ("weight scale", kernel.scale, np.float32, outputs),

@@ -217,13 +217,14 @@ class _QuantizedWriter(_Writer):
         self.node("DequantizeLinear", [f"{tensor}/int", *constants], tensor)
 
     def kernel(self, name: str, quantized: QuantizedGraph, source: TensorScale) -> list[str]:
-        """The weight and bias of a layer, dequantized per output channel."""
+        """The weight and bias of a layer, dequantized per output channel, or at once where all share a scale."""
         kernel = quantized.kernels[name]
+        stored = kernel.stored_scale.reshape(()) if kernel.stored_scale.size == 1 else kernel.stored_scale
         weight = self.constant(f"{name}.weight/int8", kernel.weight)
-        scale = self.constant(f"{name}.weight/scale", kernel.scale)
-        zero = self.constant(f"{name}.weight/zero_point", np.zeros(len(kernel.scale), np.int8))
+        scale = self.constant(f"{name}.weight/scale", stored)
+        zero = self.constant(f"{name}.weight/zero_point", np.zeros(stored.shape, np.int8))
         bias = self.constant(f"{name}.bias/int32", kernel.bias)
-        bias_scale = self.constant(f"{name}.bias/scale", np.float32(source.scale) * kernel.scale)
+        bias_scale = self.constant(f"{name}.bias/scale", np.float32(source.scale) * stored)
         return [
             self.node("DequantizeLinear", [weight, scale, zero], f"{name}.weight", axis=0),
             self.node("DequantizeLinear", [bias, bias_scale], f"{name}.bias", axis=0),

@@ -106,7 +106,7 @@ class _Writer:
         return index
 
     def per_channel(self, name: str, value: np.ndarray, scale: np.ndarray, axis: int) -> int:
-        """A constant with a scale per output channel and zero points of 0."""
+        """A constant with a scale per output channel, or one of all, and zero points of 0."""
         index = self.constant(name, value)
         self.tensors[index].quantization = schema.QuantizationParametersT(
             scale=scale, zeroPoint=np.zeros(len(scale), np.int64), quantizedDimension=axis
@@ -339,9 +339,9 @@ def _write_int8_layers(quantized: QuantizedGraph, io: InputOutput) -> tuple[_Wri
 def _integer_constants(writer: _Writer, node: Kernel, quantized: QuantizedGraph) -> list[int]:
     kernel = quantized.kernels[node.name]
     axis = 3 if isinstance(node, Conv2d) and node.is_depthwise else 0
-    bias_scale = np.float32(quantized.tensors[node.input].scale) * kernel.scale
+    bias_scale = np.float32(quantized.tensors[node.input].scale) * kernel.stored_scale
     return [
-        writer.per_channel(f"{node.name}.weight", _laid_out(node, kernel.weight), kernel.scale, axis),
+        writer.per_channel(f"{node.name}.weight", _laid_out(node, kernel.weight), kernel.stored_scale, axis),
         writer.per_channel(f"{node.name}.bias", kernel.bias, bias_scale, 0),
     ]
 
