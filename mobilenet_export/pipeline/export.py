@@ -126,7 +126,7 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
     with stages("load torch and the network"):
         reference = open_reference(request.origin)
     with stages("capture"):
-        source = capture(request.origin, reference)
+        source = _with_limits_of(request.recipe, capture(request.origin, reference))
     labels = labels or class_names(source.spec, request.labels)
     quantized = None
     if "int8" in request.precisions:
@@ -144,6 +144,14 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
         fill_bundle(folder, Contents(request.recipe, source, choice, quantized, artifacts, labels, drift))
     warnings = warnings_of(choice.calibrate, source.spec, quantized) if quantized else ()
     return Export(read_bundle(request.out), artifacts, drift, stages.seconds, choice.unreadable, warnings)
+
+
+def _with_limits_of(recipe: QuantRecipe, source: Source) -> Source:
+    """Take the int8 limits away where one scale per weight tensor costs what they do not allow for."""
+    if not recipe.per_tensor_weights:
+        return source
+    limits = dataclasses.replace(source.spec.limits, int8_sqnr_db=None, int8_agreement_percent=None)
+    return dataclasses.replace(source, spec=dataclasses.replace(source.spec, limits=limits))
 
 
 def check_request(request: ExportRequest) -> None:
