@@ -26,9 +26,11 @@ from mobilenet_export.quantize.calibrate import (
 from mobilenet_export.quantize.equalize import (
     Equalization,
     Factors,
-    equalization,
+    Magnitudes,
+    equalize_all,
+    equalize_pairs,
+    equalize_weights,
     rescale,
-    weight_equalization,
 )
 from mobilenet_export.quantize.saturation import saturation_safe_scale
 from mobilenet_export.quantize.sensitivity import best_ranges
@@ -79,10 +81,10 @@ def post_training(graph: Graph, data: CalibrationData, recipe: QuantRecipe) -> Q
     if recipe.bias_correction:
         trial.correct_biases()
     if recipe.equalization:
-        for step in ("equalize_pairs", "equalize_all", "equalize_weights")[
-            : 3 if recipe.per_tensor_weights else 2
-        ]:
-            trial.equalize(step, dense=step != "equalize_pairs")
+        trial.equalize("equalize_pairs", equalize_pairs)
+        trial.equalize("equalize_all", equalize_all)
+    if recipe.equalization and recipe.per_tensor_weights:
+        trial.equalize("equalize_weights", equalize_weights)
     if recipe.range_search:
         trial.search_ranges()
     if recipe.rounding:
@@ -109,13 +111,11 @@ class _Trial:
         """Shift biases by the mean error of their layer."""
         self._keep_better("bias_correction", self._rebuilt(self.best, rounding=False))
 
-    def equalize(self, step: str, *, dense: bool) -> None:
+    def equalize(self, step: str, method: Callable[[Graph, Magnitudes], Equalization]) -> None:
         """Bring channels to like ranges."""
         margin = self._data.reach**2  # a channel's extreme is known from fewer values than a tensor's
         magnitude = {name: extremes.magnitude(margin) for name, extremes in self._seen.items()}
-        found = equalization(self._graph, magnitude, dense=dense)
-        if step == "equalize_weights":
-            found = weight_equalization(self._graph, magnitude)
+        found = method(self._graph, magnitude)
         if found.factors:
             self._keep_better(step, self._corrected(self._quantize(found.factors, self._ranges(found))))
 
