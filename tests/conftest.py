@@ -1,6 +1,7 @@
 """Networks that the tests share: real ones exported once a session, and graphs small enough to read."""
 
 import dataclasses
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,23 @@ FEW_IMAGES = QuantRecipe(
     check_images=8,
     bias_correction_images=4,
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep everything away from the user's own cache; what a module's fixtures export is cached here."""
+    folder = tmp_path_factory.mktemp("caches")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MNX_CACHE", str(folder / "of_fixtures"))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def cache(caches: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for every test, so that none passes by what another one computed."""
+    folder = Path(tempfile.mkdtemp(dir=caches))
+    monkeypatch.setenv("MNX_CACHE", str(folder))
+    return folder
 
 
 @dataclass(frozen=True)

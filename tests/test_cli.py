@@ -134,6 +134,7 @@ def test_the_help_lists_every_option_of_the_issue(
     for option in (
         "--arch", "--width", "--resolution", "--classes", "--checkpoint", "--weights", "--int8", "--fp16",
         "--formats", "--calibration", "--recipe", "--out", "--labels", "--force", "--json", "--dry-run", "--io",
+        "--no-cache",
     ):  # fmt: skip
         assert option in export
     validate = mnx("validate", "--help").out

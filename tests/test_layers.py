@@ -132,7 +132,7 @@ ALLOWED = {
     "tflite_runtime": {"runtimes.tflite_runtime"},
     "flatbuffers": {"formats.tflite"},
     "PIL": {"images", "dead_leaves"},
-    "safetensors": {"architectures", "pipeline.analyze", "pipeline.contents"},
+    "safetensors": {"architectures", "pipeline.analyze", "pipeline.cache", "pipeline.contents"},
     "matplotlib": {"cli.layer_plot"},
 }
 

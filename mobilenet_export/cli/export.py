@@ -52,6 +52,9 @@ def export_command(
         str | None, typer.Option(help="R,G,B of pixels in 0 to 1; needed for an .onnx.", metavar="LIST")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither use nor keep int8 results; MNX_CACHE=DIR moves them.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
@@ -72,7 +75,7 @@ def export_command(
         spec = dataclasses.replace(spec, preprocess=_preprocess(spec.preprocess, mean, std))
     else:
         spec = _onnx_spec(own, arch if arch != str(own) else None, mean, std)
-    from mobilenet_export.pipeline import ExportRequest  # noqa: PLC0415
+    from mobilenet_export.pipeline import ExportRequest, cache_folder  # noqa: PLC0415
 
     request = ExportRequest(
         spec=spec,
@@ -88,6 +91,7 @@ def export_command(
         labels=labels,
         io=_io(io, int8=int8),
         force=force,
+        cache=None if no_cache else cache_folder(),
     )
     if dry_run:
         _show_plan(request, as_json=as_json)
@@ -202,6 +206,8 @@ def _run(request: "ExportRequest", *, as_json: bool) -> None:
         terminal.say(f"passed over {image.name}: {image.reason}")
     for warning in result.warnings:
         terminal.say(f"warning: {warning}")
+    for note in result.notes:
+        terminal.say(note)
     if as_json:
         terminal.print_json(_json(result))
     else:

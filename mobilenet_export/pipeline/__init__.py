@@ -6,6 +6,7 @@ bundle ─▶ integers, layer by layer against the source ─▶ layer report
 """
 
 from mobilenet_export.pipeline.analyze import AnalyzeRequest, analyze
+from mobilenet_export.pipeline.cache import cache_folder
 from mobilenet_export.pipeline.export import Export, ExportRequest, check_request, export
 from mobilenet_export.pipeline.lint import LintRequest, lint
 from mobilenet_export.pipeline.validate import ValidateRequest, find_target, validate
@@ -17,6 +18,7 @@ __all__ = [
     "LintRequest",
     "ValidateRequest",
     "analyze",
+    "cache_folder",
     "check_request",
     "export",
     "find_target",

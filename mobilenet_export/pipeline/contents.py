@@ -17,7 +17,7 @@ from mobilenet_export.artifact import Artifact
 from mobilenet_export.bundle import EQUALIZATION, LABELS, SCHEMA, SELF_CHECK, write_document
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.images import Choice, ImageSet
-from mobilenet_export.pipeline.evidence import BATCH, printable, values_of
+from mobilenet_export.pipeline.evidence import hash_images, printable, values_of
 from mobilenet_export.pipeline.reference import Source
 from mobilenet_export.plugins import load_plugin
 from mobilenet_export.quantized import QuantizedGraph
@@ -25,7 +25,7 @@ from mobilenet_export.recipe import QuantRecipe
 from mobilenet_export.report import DriftReport
 from mobilenet_export.runtimes import available_runtimes
 from mobilenet_export.shipped import shipped_path
-from mobilenet_export.spec import ModelSpec, spec_to_table
+from mobilenet_export.spec import spec_to_table
 
 SELF_CHECK_IMAGES = 4
 _SELF_CHECK_CROPS = ((0, 0, 256, 211), (0, 0, 199, 256))
@@ -110,7 +110,7 @@ def describe(contents: Contents, self_check: list[dict[str, str]]) -> dict[str, 
     calibration = {
         "origin": printable(contents.choice.calibrate.origin),
         "images": len(contents.choice.calibrate),
-        "sha256": _hash_images(contents.choice.calibrate, contents.source.spec),
+        "sha256": hash_images(contents.choice.calibrate, contents.source.spec),
         "unreadable": [image.name for image in contents.choice.unreadable],
     }
     return {
@@ -136,14 +136,6 @@ def describe(contents: Contents, self_check: list[dict[str, str]]) -> dict[str, 
 
 def _rounded(table: dict[str, Any]) -> dict[str, Any]:
     return {key: round(value, 3) if isinstance(value, float) else value for key, value in table.items()}
-
-
-def _hash_images(image_set: ImageSet, spec: ModelSpec) -> str:
-    """Hash the preprocessed pixels, so that renamed copies of the same images count as the same."""
-    digest = hashlib.sha256()
-    for _, batch in images.batches(image_set, spec.preprocess, BATCH):
-        digest.update(batch.tobytes())
-    return digest.hexdigest()
 
 
 def describe_file(artifact: Artifact, contents: Contents) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Images and files, made ready to be compared."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,14 @@ BATCH = 8
 def values_of(image_set: ImageSet, spec: ModelSpec) -> FloatArray:
     """Preprocess all images of a small set at once, float32 (N, 3, H, W)."""
     return np.concatenate([batch for _, batch in images.batches(image_set, spec.preprocess, BATCH)])
+
+
+def hash_images(image_set: ImageSet, spec: ModelSpec) -> str:
+    """Hash the preprocessed pixels, so that renamed copies of the same images count as the same."""
+    digest = hashlib.sha256()
+    for _, batch in images.batches(image_set, spec.preprocess, BATCH):
+        digest.update(batch.tobytes())
+    return digest.hexdigest()
 
 
 def evidence_of(

@@ -16,6 +16,7 @@ from mobilenet_export.findings import listing
 from mobilenet_export.formats import Format, artifact_name, io_types
 from mobilenet_export.graph import FloatArray, Graph
 from mobilenet_export.images import Choice, ImageSet
+from mobilenet_export.pipeline.cache import Inputs, recall_or_make
 from mobilenet_export.pipeline.contents import Contents, fill_bundle
 from mobilenet_export.pipeline.evidence import (
     BATCH,
@@ -57,6 +58,7 @@ class ExportRequest:
         labels: File of class names; else the spec's.
         io: Type of input and output of int8 files, in formats that can have it.
         force: Replace a bundle that is there.
+        cache: Folder that int8 results are kept in for the next run; None computes anew and keeps nothing.
     """
 
     spec: ModelSpec
@@ -72,6 +74,7 @@ class ExportRequest:
     labels: Path | None = None
     io: InputOutput = "float32"
     force: bool = False
+    cache: Path | None = None
 
     @property
     def origin(self) -> Origin:
@@ -100,6 +103,7 @@ class Export:
         seconds: Of each stage.
         unreadable: Calibration images that were passed over.
         warnings: What makes the int8 files doubtful, though they were written.
+        notes: What changes nothing of the files, such as where their integers come from.
     """
 
     bundle: Bundle
@@ -108,6 +112,7 @@ class Export:
     seconds: Mapping[str, float]
     unreadable: tuple[images.Unreadable, ...]
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def export(request: ExportRequest, progress: Progress = silent) -> Export:
@@ -128,10 +133,10 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
     with stages("capture"):
         source = _with_limits_of(request.recipe, capture(request.origin, reference))
     labels = labels or class_names(source.spec, request.labels)
-    quantized = None
+    quantized, note = None, None
     if "int8" in request.precisions:
         with stages("quantize", len(choice.calibrate)) as advance:
-            quantized = quantize(source, choice.calibrate, request.recipe, advance)
+            quantized, note = find_integers(request, source, choice.calibrate, advance)
     half = None
     if "fp16" in request.precisions:
         with stages("round to fp16"):
@@ -143,7 +148,8 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
     with stages("write the bundle"), new_bundle(request.out, force=request.force) as folder:
         fill_bundle(folder, Contents(request.recipe, source, choice, quantized, artifacts, labels, drift))
     warnings = warnings_of(choice.calibrate, source.spec, quantized) if quantized else ()
-    return Export(read_bundle(request.out), artifacts, drift, stages.seconds, choice.unreadable, warnings)
+    bundle, notes = read_bundle(request.out), (note,) if note else ()
+    return Export(bundle, artifacts, drift, stages.seconds, choice.unreadable, warnings, notes)
 
 
 def _with_limits_of(recipe: QuantRecipe, source: Source) -> Source:
@@ -189,6 +195,20 @@ def choose_from(image_set: ImageSet, recipe: QuantRecipe, advance: Callable[[int
     _, shipped = images.default_set()
     unseen = [name for name in shipped.names if name not in choice.calibrate.names]  # a name tells the seed
     return dataclasses.replace(choice, check=shipped.subset(unseen[: recipe.check_images]))
+
+
+def find_integers(
+    request: ExportRequest, source: Source, calibration: ImageSet, advance: Callable[[int], None]
+) -> tuple[QuantizedGraph, str | None]:
+    """Quantize the graph, or take what an earlier run on the same inputs has kept; a note says so."""
+
+    def make() -> QuantizedGraph:
+        return quantize(source, calibration, request.recipe, advance)
+
+    if request.cache is None:
+        return make(), None
+    inputs = Inputs(source.graph, source.spec, calibration, request.recipe)
+    return recall_or_make(request.cache, inputs, make)
 
 
 def quantize(
