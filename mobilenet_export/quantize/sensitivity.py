@@ -36,7 +36,8 @@ from mobilenet_export.quantize.calibrate import Ranges
 _REACHES = np.array([0.35, 0.42, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.45, 1.75, 2.1, 2.5, 3.0])
 """Ranges that are tried, in units of the range to start from."""
 _PROBES = 2
-_BATCH = 4
+_BATCH = 1
+"""Images whose gradients are held at once by each thread: 1.3 GB at the peak of an export, with 4 it is 2.1."""
 
 
 _Part = tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]
