@@ -29,9 +29,9 @@ from mobilenet_export.spec import spec_from_table  # noqa: E402
 
 FLOAT_TOLERANCE = 1e-5
 """Of fp32 and fp16, relative to the norm of the outputs; only the order of additions differs (2e-7)."""
-TFLITE_STEPS = 4
+TFLITE_STEPS = 6
 """Of int8 .tflite: tflite-runtime has no XNNPACK for int8, whose multipliers break ties differently. A step on the
-way moves a logit by one or two; measured on the 4 images: most 3."""
+way moves a logit by one or two; measured on the 4 images: most 5."""
 
 
 def files(suffix: str) -> list[Any]:
