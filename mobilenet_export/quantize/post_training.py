@@ -41,7 +41,7 @@ from mobilenet_export.recipe import QuantRecipe
 _LARGEST_BIAS = 1 << 29
 """Leaves room in int32 for the products that are added to it."""
 _ADD_STEPS = 999
-"""Odd, so that no sum of whole multiples lies half-way between two integers: the nearest are 1/1998 of a step off."""
+"""Odd, so that no sum of whole multiples lies half-way between two integers: the nearest are 1/1998 off."""
 _SMALLEST_SCALE = np.float32(1e-10)
 
 
