@@ -65,7 +65,7 @@ test-wheel: setup
 	$(BIN)/pytest -m slow tests/test_wheel.py
 
 accuracy: setup
-	DATA="$(DATA)" LABELS="$(LABELS)" $(BIN)/pytest -m slow tests/test_accuracy.py
+	DATA="$(DATA)" LABELS="$(LABELS)" $(BIN)/pytest -m slow tests/test_accuracy.py tests/test_hostile.py
 
 .venv-compare/ready: tests/compare/requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv-compare
