@@ -23,6 +23,8 @@ DOCUMENT = "mnx.json"
 SCHEMA = 1
 LABELS = "labels.txt"
 SELF_CHECK = "self_check"
+RUN, DEVICE = "run.py", "device.zip"
+"""What checks and runs the files where this package is not installed."""
 EQUALIZATION = "equalization.safetensors"
 """Where int8 files hold tensors multiplied per channel: the factors by tensor name, float32 (C,)."""
 
@@ -45,10 +47,15 @@ class Bundle:
         Raises:
             DamagedInputError: A file is missing or is not the one that was written.
         """
-        return tuple(self._artifact(entry) for entry in self.document["files"])
+        return tuple(self.artifact(entry["path"]) for entry in self.document["files"])
 
-    def _artifact(self, entry: Mapping[str, Any]) -> Artifact:
-        name = entry["path"]
+    def artifact(self, name: str) -> Artifact:
+        """Read one model file of those listed, and compare its hash.
+
+        Raises:
+            DamagedInputError: It is missing or is not the one that was written.
+        """
+        (entry,) = (entry for entry in self.document["files"] if entry["path"] == name)
         path = self.folder / name
         try:
             data = path.read_bytes()
@@ -116,6 +123,8 @@ def read_bundle(folder: Path) -> Bundle:
         raise DamagedInputError(
             f"{path}: not a bundle's document: {reason}", "export the bundle again"
         ) from None
+    if len(set(names)) < len(names):
+        raise DamagedInputError(f"{path}: lists a file twice", "export the bundle again")
     if any(Path(name).name != name or name in ("", "..") for name in names):
         raise DamagedInputError(f"{path}: a file lies outside the bundle", "export the bundle again")
     return Bundle(folder, document)

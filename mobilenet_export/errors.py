@@ -64,3 +64,16 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     listing = "known: " + ", ".join(names)
     hint = f"did you mean {near[0]}? ({listing})" if near else listing
     return UsageError(f"unknown {kind}: {name}", hint)
+
+
+def explain_error(error: Exception) -> tuple[str, str, ExitCode]:
+    """Return message, hint and exit code of any error."""
+    match error:
+        case MnxError(message=message, hint=hint):
+            return message, hint, error.exit_code
+        case OSError():
+            where = error.filename or "the output"
+            return f"cannot use {where}: {error.strerror}", "check space and permissions", ExitCode.MISSING
+        case _:
+            message = f"internal error: {type(error).__name__}: {error}"
+            return message, "set MNX_TRACEBACK=1 and report what it prints", ExitCode.INTERNAL

@@ -152,7 +152,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.has_transparency_data:
+    if _may_be_transparent(image):
         return _drop_opaque_alpha(image, name)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         return _scale_16_bit(image).convert("RGB")
@@ -162,6 +162,11 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
             name, f"holds 32-bit {kind}, which have no white point", "save it with 8 bits a channel"
         )
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _may_be_transparent(image: Image.Image) -> bool:
+    """As `has_transparency_data` says, which the Pillow 9.4 of Debian 12 does not have."""
+    return image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
 
 
 def _drop_opaque_alpha(image: Image.Image, name: str) -> Image.Image:

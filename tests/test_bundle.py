@@ -333,11 +333,16 @@ def test_a_bundle_holds_what_it_lists(exported: Export) -> None:
     assert set(document) == {
         "schema", "mobilenet_export", "model", "preprocessing",
         "source", "files", "calibration", "recipe", "decisions",
-        "equalization_sha256", "versions", "drift", "self_check",
+        "equalization_sha256", "versions", "drift", "self_check", "parts",
     }  # fmt: skip
     assert exported.bundle.artifacts() == exported.artifacts
     assert exported.bundle.labels() == tuple(f"class {index}" for index in range(12))
-    expected = {artifact.file for artifact in exported.artifacts} | {"mnx.json", "labels.txt"}
+    expected = {artifact.file for artifact in exported.artifacts} | {
+        "mnx.json",
+        "labels.txt",
+        "run.py",
+        "device.zip",
+    }
     expected |= {"equalization.safetensors"} if document["equalization_sha256"] else set()
     assert {path.name for path in folder.iterdir()} == expected | {"self_check"}
 

@@ -114,6 +114,7 @@ def bundle(exported: tuple[Path, Printed]) -> Path:
         ["validate"],
         ["analyze"],
         ["models"],
+        ["compat"],
         ["calibration"],
         ["calibration", "lint"],
         ["calibration", "synth"],

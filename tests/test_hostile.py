@@ -132,7 +132,8 @@ def test_scaled_channels_cost_nothing(
     with capsys.disabled():
         print(  # noqa: T201
             f"\n{arch}, {channels:,} channels scaled ({spoil.__name__}): "
-            f"agreement {hostile_row.agreement_percent:.2f} % (clean {clean_row.agreement_percent:.2f} %), SQNR {hostile_row.sqnr_db:.2f} dB "
+            f"agreement {hostile_row.agreement_percent:.2f} % (clean {clean_row.agreement_percent:.2f} %), "
+            f"SQNR {hostile_row.sqnr_db:.2f} dB "
             f"(clean {clean_row.sqnr_db:.2f} dB)",
             end="",
         )

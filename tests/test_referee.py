@@ -33,7 +33,7 @@ from mobilenet_export.quantize.calibrate import calibrate
 from mobilenet_export.quantize.post_training import quantize_graph
 from mobilenet_export.quantized import QuantizedGraph, TensorScale
 from mobilenet_export.report import DriftReport, Referee
-from mobilenet_export.runtimes import available_runtimes
+from mobilenet_export.runtimes import Setup, available_runtimes
 from mobilenet_export.runtimes.litert import LiteRuntime
 from mobilenet_export.runtimes.onnxruntime import OnnxRuntime, watch
 
@@ -238,7 +238,7 @@ def test_real_networks_are_bit_equal_in_onnxruntime_and_nearly_in_litert(real: E
 def test_litert_without_xnnpack_is_a_few_steps_off_and_the_referee_says_so(real: Exported) -> None:
     """Its builtin kernels multiply in fixed point; as tflite-runtime's."""
     artifact = real.artifact("tflite", "int8")
-    session = LiteRuntime().open(artifact, reference_kernels=True)
+    session = LiteRuntime().open(artifact, Setup(provider="builtin"))
     evidence = Evidence("few", [(("a", "b", "c"), real.images[:3])], {})
     subject = Subject(artifact, session, real.quantized)
     (row,) = measure_drift(real.source.reference, [subject], evidence, probabilities=False).rows

@@ -16,7 +16,7 @@ from mobilenet_export.formats import tflite as tflite_format
 from mobilenet_export.graph import Graph
 from mobilenet_export.interpreter import run
 from mobilenet_export.plugins import load_plugin, plugin_names
-from mobilenet_export.runtimes import available_runtimes, runtime
+from mobilenet_export.runtimes import Setup, available_runtimes, runtime
 from mobilenet_export.runtimes.litert import LiteRuntime
 from mobilenet_export.runtimes.onnxruntime import OnnxRuntime, watch
 from mobilenet_export.runtimes.tflite_runtime import TfliteRuntime
@@ -128,7 +128,7 @@ def test_a_batch_that_is_not_contiguous_is_run_as_it_reads(engine: OnnxRuntime |
 
 def test_litert_without_xnnpack_says_so() -> None:
     engine = LiteRuntime()
-    session = engine.open(tiny_artifact(engine, tiny_graph()), reference_kernels=True)
+    session = engine.open(tiny_artifact(engine, tiny_graph()), Setup(provider="builtin"))
     assert session.provider == "builtin"
 
 

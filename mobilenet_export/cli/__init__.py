@@ -9,11 +9,12 @@ from typer.exceptions import TyperException
 
 from mobilenet_export.cli.analyze import analyze_command
 from mobilenet_export.cli.calibration import lint_command, synth_command
+from mobilenet_export.cli.compat import compat_command
 from mobilenet_export.cli.export import export_command
 from mobilenet_export.cli.models import models_command
 from mobilenet_export.cli.terminal import prepare_streams, say_error
 from mobilenet_export.cli.validate import validate_command
-from mobilenet_export.errors import ExitCode, MnxError
+from mobilenet_export.errors import ExitCode, explain_error
 
 EPILOG = (
     "Exit codes: 0 done · 1 a check failed · 2 usage · 3 something is missing (dependency, space, permission) · "
@@ -43,6 +44,7 @@ app.command("export", short_help="Export a network and check it against torch.")
 app.command("validate", short_help="Check files against the original.")(validate_command)
 app.add_typer(calibration)
 app.command("analyze", short_help="Show which layers int8 loses accuracy in.")(analyze_command)
+app.command("compat", short_help="Say which runtimes and devices load the files.")(compat_command)
 app.command("models", short_help="List the variants.")(models_command)
 
 
@@ -93,15 +95,7 @@ def _fail(error: Exception) -> int:
 
 def _explain(error: Exception) -> tuple[str, str, int]:
     """Message, hint and exit code of an error."""
-    match error:
-        case MnxError(message=message, hint=hint):
-            return message, hint, error.exit_code
-        case TyperException():
-            hint = "`mnx --help` and `mnx COMMAND --help` list the options"
-            return error.format_message(), hint, ExitCode.USAGE
-        case OSError():
-            where = error.filename or "the output"
-            return f"cannot use {where}: {error.strerror}", "check space and permissions", ExitCode.MISSING
-        case _:
-            message = f"internal error: {type(error).__name__}: {error}"
-            return message, "set MNX_TRACEBACK=1 and report what it prints", ExitCode.INTERNAL
+    if isinstance(error, TyperException):
+        hint = "`mnx --help` and `mnx COMMAND --help` list the options"
+        return error.format_message(), hint, ExitCode.USAGE
+    return explain_error(error)

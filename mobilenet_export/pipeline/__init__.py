@@ -3,16 +3,19 @@
 spec ─▶ reference (module) ─▶ source (graph) ─┬─▶ fp32, fp16 files
 images ─▶ activations ─▶ quantized graph ─────┴─▶ int8 files ─▶ sessions ─▶ drift ─▶ bundle
 bundle ─▶ integers, layer by layer against the source ─▶ layer report
+files, tables of releases and boards ─▶ compat report
 """
 
 from mobilenet_export.pipeline.analyze import AnalyzeRequest, analyze
 from mobilenet_export.pipeline.cache import cache_folder
+from mobilenet_export.pipeline.compat import CompatRequest, compat
 from mobilenet_export.pipeline.export import Export, ExportRequest, check_request, export
 from mobilenet_export.pipeline.lint import LintRequest, lint
 from mobilenet_export.pipeline.validate import ValidateRequest, find_target, validate
 
 __all__ = [
     "AnalyzeRequest",
+    "CompatRequest",
     "Export",
     "ExportRequest",
     "LintRequest",
@@ -20,6 +23,7 @@ __all__ = [
     "analyze",
     "cache_folder",
     "check_request",
+    "compat",
     "export",
     "find_target",
     "lint",

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import shutil
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,9 +14,19 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+import mobilenet_export
 from mobilenet_export import __version__, images
+from mobilenet_export.agent import MODULES
 from mobilenet_export.artifact import Artifact
-from mobilenet_export.bundle import EQUALIZATION, LABELS, SCHEMA, SELF_CHECK, write_document
+from mobilenet_export.bundle import (
+    DEVICE,
+    EQUALIZATION,
+    LABELS,
+    RUN,
+    SCHEMA,
+    SELF_CHECK,
+    write_document,
+)
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.images import Choice, ImageSet
 from mobilenet_export.pipeline.evidence import hash_images, printable, values_of
@@ -56,7 +68,27 @@ def fill_bundle(folder: Path, contents: Contents) -> None:
     if factors := _equalization(contents):
         (folder / EQUALIZATION).write_bytes(factors)
     self_check = write_self_check(folder / SELF_CHECK, contents)
-    write_document(folder, describe(contents, self_check))
+    write_device_code(folder)
+    write_document(folder, describe(contents, self_check) | {"parts": hash_parts(folder, contents)})
+
+
+def write_device_code(folder: Path) -> None:
+    """Write what checks and runs the files on a device; an uncompressed zip has the same bytes everywhere."""
+    package = Path(mobilenet_export.__file__).parent
+    shutil.copyfile(package / "agent" / "run.py", folder / RUN)
+    with zipfile.ZipFile(folder / DEVICE, "w") as archive:
+        for module in MODULES:
+            path = Path(*module.split(".")).with_suffix(".py")
+            entry = zipfile.ZipInfo(f"{package.name}/{path.as_posix()}")  # dated 1980
+            archive.writestr(entry, (package / path).read_bytes())
+
+
+def hash_parts(folder: Path, contents: Contents) -> list[dict[str, str]]:
+    """Return name and hash of every file but the models and the images, which have entries of their own."""
+    models = {artifact.file for artifact in contents.artifacts}
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    parts = (name for name in names if name not in models and not name.endswith(".png"))
+    return [{"path": n, "sha256": hashlib.sha256((folder / n).read_bytes()).hexdigest()} for n in parts]
 
 
 def _equalization(contents: Contents) -> bytes | None:
@@ -155,7 +187,14 @@ def describe_file(artifact: Artifact, contents: Contents) -> dict[str, Any]:
         | _encoding(artifact, contents.quantized, graph.input),
         "output": {"name": "output", "shape": [batch, *graph.shapes[graph.output]]}
         | _encoding(artifact, contents.quantized, graph.output),
-    }
+    } | _step(artifact, contents)
+
+
+def _step(artifact: Artifact, contents: Contents) -> dict[str, float]:
+    """Of an int8 file, the step of its logits, whatever type they leave the file as."""
+    if artifact.precision != "int8" or contents.quantized is None:
+        return {}
+    return {"step": contents.quantized.tensors[contents.source.graph.logits].scale}
 
 
 def _encoding(artifact: Artifact, quantized: QuantizedGraph | None, tensor: str) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """One module per engine; each ends in `RUNTIME: Runtime`."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from mobilenet_export.artifact import Artifact
-from mobilenet_export.errors import MissingError
+from mobilenet_export.errors import MissingError, unknown_name
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.interpreter import IntegerArray
 from mobilenet_export.plugins import load_plugin, plugin_names
@@ -24,6 +24,14 @@ class Session(Protocol):
         """Run preprocessed images, float32 (N, 3, H, W), to float32 (N, classes)."""
         ...
 
+    def prepare(self, batch: FloatArray) -> Any:
+        """Return the images as the file takes them: its layout, its type, its batch."""
+        ...
+
+    def infer(self, feed: Any) -> Any:
+        """Run what `prepare` returned, to the outputs as the file gives them: what latency is of."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Missing:
@@ -33,12 +41,56 @@ class Missing:
     hint: str
 
 
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Kernels that a runtime can be asked for: an execution provider or a delegate.
+
+    Attributes:
+        name: As users type it, in any case.
+        engine_name: As the runtime spells it.
+        get: How to get a build that has it, or why there is none any more.
+    """
+
+    name: str
+    engine_name: str = ""
+    get: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How to load a file.
+
+    Attributes:
+        provider: Name of it; None for the runtime's own.
+        threads: 0 for the runtime's own number.
+        settings: Configuration entries of the runtime.
+    """
+
+    provider: str | None = None
+    threads: int = 0
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+USUAL = Setup()
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an engine ran a node: its operator after optimization, and the provider by its name here."""
+
+    node: str
+    operator: str
+    provider: str
+
+
 class Runtime(Protocol):
     """An engine that reads one file format; a new one is a new module in this folder."""
 
     name: str
     format: str
     """Name of the format that it reads, as in `formats/`."""
+    providers: tuple[Provider, ...]
+    """That it can have, its own first; not every build has all."""
 
     def version(self) -> str:
         """Installed version."""
@@ -48,12 +100,22 @@ class Runtime(Protocol):
         """Why it cannot be used, or None; cheap, and true only of an engine that can make a session."""
         ...
 
-    def open(self, artifact: Artifact) -> Session:
+    def provider_missing(self, provider: Provider) -> Missing | None:
+        """Why the installed build cannot be asked for a provider, or None."""
+        ...
+
+    def open(self, artifact: Artifact, setup: Setup = USUAL) -> Session:
         """Load a file.
 
         Raises:
-            DamagedInputError: The engine refuses it.
+            UsageError: No such provider.
+            MissingError: The installed build does not have it.
+            DamagedInputError: The engine refuses the file.
         """
+        ...
+
+    def placements(self, artifact: Artifact, setup: Setup, batch: FloatArray) -> tuple[Placement, ...]:
+        """Run once, and tell where each node ran; nothing where the engine does not tell."""
         ...
 
     def watch_int8(self, quantized: QuantizedGraph, images: FloatArray) -> Iterator[dict[str, IntegerArray]]:
@@ -81,6 +143,25 @@ def runtime(name: str) -> Runtime:
     if missing is not None:
         raise MissingError(f"{name}: {missing.reason}", missing.hint)
     return found
+
+
+def find_provider(engine: Runtime, name: str | None) -> Provider:
+    """Return a provider by its name, in any case; the runtime's own where None.
+
+    Raises:
+        UsageError: It knows none of that name; the hint names the nearest.
+        MissingError: The installed build does not have it; the hint says how to get it.
+    """
+    known = {provider.name.lower(): provider for provider in engine.providers}
+    if name is None:
+        return engine.providers[0]
+    if name.lower() not in known:
+        raise unknown_name(f"provider of {engine.name}", name, known)
+    provider = known[name.lower()]
+    missing = engine.provider_missing(provider)
+    if missing is not None:
+        raise MissingError(f"{engine.name}:{provider.name}: {missing.reason}", missing.hint)
+    return provider
 
 
 def available_runtimes() -> tuple[Runtime, ...]:

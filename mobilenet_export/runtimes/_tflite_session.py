@@ -29,18 +29,27 @@ class TfliteSession:
 
     def run(self, batch: FloatArray) -> FloatArray:
         """Run float32 (N, 3, H, W) to float32 (N, classes), one image at a time."""
-        return np.concatenate([self._run_one(image) for image in batch.transpose(0, 2, 3, 1)])
+        return np.concatenate([_dequantized(one, self._output) for one in self.infer(self.prepare(batch))])
+
+    def prepare(self, batch: FloatArray) -> list[np.ndarray]:
+        """Return float32 (N, 3, H, W) as N inputs (1, H, W, 3) of the file's type."""
+        images = batch.transpose(0, 2, 3, 1)
+        return [_quantized(image[np.newaxis], self._input) for image in images]
+
+    def infer(self, feed: list[np.ndarray]) -> list[np.ndarray]:
+        """Run inputs one by one; with their copies in and out, as ONNX Runtime's `run` has them too."""
+        outputs = []
+        for image in feed:
+            self._interpreter.set_tensor(self._input["index"], image)
+            self._interpreter.invoke()
+            outputs.append(self._interpreter.get_tensor(self._output["index"]))
+        return outputs
 
     def run_all(self, image: FloatArray) -> list[np.ndarray]:
         """Run float32 (1, 3, H, W) and return every output of the file as it is, channel-last."""
-        self._run_one(image[0].transpose(1, 2, 0))
+        self.infer(self.prepare(image))
         details = self._interpreter.get_output_details()
         return [self._interpreter.get_tensor(one["index"]) for one in details]
-
-    def _run_one(self, image: FloatArray) -> FloatArray:
-        self._interpreter.set_tensor(self._input["index"], _quantized(image[np.newaxis], self._input))
-        self._interpreter.invoke()
-        return _dequantized(self._interpreter.get_tensor(self._output["index"]), self._output)
 
 
 def open_session(

@@ -1,21 +1,43 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime and its execution providers."""
 
 import importlib.util
+import json
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mobilenet_export.artifact import Artifact
-from mobilenet_export.errors import DamagedInputError
-from mobilenet_export.formats.onnx import write_int8_tapped, write_suffix, write_tapped
+from mobilenet_export.errors import DamagedInputError, MissingError
 from mobilenet_export.graph import FloatArray, Graph
 from mobilenet_export.interpreter import IntegerArray
 from mobilenet_export.quantized import QuantizedGraph
-from mobilenet_export.runtimes import Missing
+from mobilenet_export.runtimes import USUAL, Missing, Placement, Provider, Setup, find_provider
 
-EXACT_ON_X64 = {"session.x64quantprecision": "1"}
+_REMOVED = "gone: removed from ONNX Runtime; its CPU provider has Arm's kernels (KleidiAI) now"
+
+PROVIDERS: tuple[Provider, ...] = (
+    Provider("CPU", "CPUExecutionProvider"),
+    Provider(
+        "XNNPACK",
+        "XnnpackExecutionProvider",
+        "not in the wheels of PyPI; Debian 13's python3-onnxruntime and the Android package have it",
+    ),
+    Provider(
+        "OpenVINO", "OpenVINOExecutionProvider", "pip install onnxruntime-openvino, instead of onnxruntime"
+    ),
+    Provider("QNN", "QNNExecutionProvider", "pip install onnxruntime-qnn, on a Snapdragon"),
+    Provider("WebGPU", "WebGpuExecutionProvider", "in browsers: onnxruntime-web"),
+    Provider("CoreML", "CoreMLExecutionProvider", "in the wheels for macOS alone"),
+    Provider("NNAPI", "NnapiExecutionProvider", "on Android alone, and deprecated there since Android 15"),
+    Provider("ACL", "ACLExecutionProvider", _REMOVED),
+    Provider("ArmNN", "ArmNNExecutionProvider", _REMOVED),
+)
+"""Source: onnxruntime.ai/docs/execution-providers; pull request 27447 of microsoft/onnxruntime removed ArmNN."""
+
+EXACT_ON_X64 = Setup(settings={"session.x64quantprecision": "1"})
 """Makes x86 without VNNI multiply integers without saturation; for our files it must change nothing."""
 
 _QUIET = {"session.intra_op.allow_spinning": "0"}
@@ -27,28 +49,46 @@ class OnnxSession:
     """One model in ONNX Runtime."""
 
     runtime = "onnxruntime"
-    provider = "CPU"
 
-    def __init__(self, data: bytes, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, data: bytes, setup: Setup = USUAL, provider: Provider = PROVIDERS[0], profile: str | None = None
+    ) -> None:
         import onnxruntime  # noqa: PLC0415
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
-        for key, value in {**_QUIET, **settings}.items():
+        options.intra_op_num_threads = setup.threads
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, profile
+        for key, value in {**_QUIET, **setup.settings}.items():
             options.add_session_config_entry(key, value)
-        self._session: Any = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        self.provider = provider.name
+        self._session: Any = onnxruntime.InferenceSession(data, options, providers=[provider.engine_name])
         self._input: str = self._session.get_inputs()[0].name
         shape = self._session.get_inputs()[0].shape
         self._channels_last = shape[-1] == 3
+        self._fixed_batch = isinstance(shape[0], int)
         self.resolution_px: int | None = shape[-2] if isinstance(shape[-2], int) else None
+
+    @property
+    def has_provider(self) -> bool:
+        """Whether the provider asked for was not silently replaced by the CPU's."""
+        names = {provider.name: provider.engine_name for provider in PROVIDERS}
+        return names[self.provider] in self._session.get_providers()
 
     def run(self, batch: FloatArray) -> FloatArray:
         """Run float32 (N, 3, H, W) to float32 (N, classes), image by image where the file fixes the batch."""
+        return np.concatenate(self.infer(self.prepare(batch))).reshape(len(batch), -1)
+
+    def prepare(self, batch: FloatArray) -> list[FloatArray]:
+        """Return float32 (N, 3, H, W) in the file's layout, as one input or as N."""
         feed = batch.transpose(0, 2, 3, 1) if self._channels_last else batch
-        fixed = isinstance(self._session.get_inputs()[0].shape[0], int)
-        parts = np.split(feed, len(feed)) if fixed else [feed]
-        results = [self._session.run(None, {self._input: np.ascontiguousarray(part)})[0] for part in parts]
-        return np.concatenate(results).reshape(len(batch), -1)
+        parts = np.split(feed, len(feed)) if self._fixed_batch else [feed]
+        return [np.ascontiguousarray(part) for part in parts]
+
+    def infer(self, feed: list[FloatArray]) -> list[FloatArray]:
+        """Run inputs one by one."""
+        return [self._session.run(None, {self._input: part})[0] for part in feed]
 
     def run_all(self, batch: FloatArray) -> list[Any]:
         """Run and return every output of the file."""
@@ -59,16 +99,25 @@ class OnnxSession:
         outputs: list[Any] = self._session.run(None, dict(feeds))
         return outputs
 
+    def end_profile(self) -> list[dict[str, Any]]:
+        """Stop profiling, and return the events."""
+        path = Path(self._session.end_profiling())
+        events: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        return events
+
 
 class OnnxRuntime:
-    """ONNX Runtime with its CPU execution provider."""
+    """ONNX Runtime with its execution providers."""
 
     name = "onnxruntime"
     format = "onnx"
+    providers = PROVIDERS
 
     def version(self) -> str:
-        """Installed version."""
-        return version("onnxruntime")
+        """Installed version, whichever package brought it."""
+        import onnxruntime  # noqa: PLC0415
+
+        return str(onnxruntime.__version__)
 
     def missing(self) -> Missing | None:
         """Why it cannot be used, or None."""
@@ -76,25 +125,60 @@ class OnnxRuntime:
             return Missing("not installed", "pip install onnxruntime")
         return None
 
-    def open(self, artifact: Artifact, settings: Mapping[str, str] | None = None) -> OnnxSession:
-        """Load an .onnx file; `settings` are session configuration entries of ONNX Runtime.
+    def provider_missing(self, provider: Provider) -> Missing | None:
+        """Why the installed build cannot be asked for a provider, or None."""
+        import onnxruntime  # noqa: PLC0415
+
+        if provider.engine_name in onnxruntime.get_available_providers():
+            return None
+        return Missing(f"onnxruntime {self.version()} here is built without it", provider.get)
+
+    def open(self, artifact: Artifact, setup: Setup = USUAL) -> OnnxSession:
+        """Load an .onnx file.
 
         Raises:
+            UsageError: No such provider.
+            MissingError: The installed build does not have it, or it does not start here.
             DamagedInputError: ONNX Runtime refuses the file.
         """
+        return self._open(artifact, setup, None)
+
+    def _open(self, artifact: Artifact, setup: Setup, profile: str | None) -> OnnxSession:
+        provider = find_provider(self, setup.provider)
         try:
-            return OnnxSession(artifact.data, settings or {})
+            session = OnnxSession(artifact.data, setup, provider, profile)
         except Exception as error:  # its exception types are private and many
             reason = str(error).strip().splitlines()[0]
             raise DamagedInputError(
                 f"{artifact.file}: onnxruntime refuses it: {reason}",
-                "the file is damaged or not ours; export it again",
+                "the file is damaged, not ours, or newer than this onnxruntime; export it again",
             ) from None
+        if not session.has_provider:
+            raise MissingError(f"onnxruntime:{provider.name} does not start here", provider.get)
+        return session
+
+    def placements(self, artifact: Artifact, setup: Setup, batch: FloatArray) -> tuple[Placement, ...]:
+        """Run once with the profiler on, and tell where each node of the optimized graph ran."""
+        names = {provider.engine_name: provider.name for provider in PROVIDERS}
+        with tempfile.TemporaryDirectory() as folder:
+            session = self._open(artifact, setup, str(Path(folder) / "profile"))
+            session.infer(session.prepare(batch))
+            events = session.end_profile()
+        found = {}
+        for event in events:
+            details = event.get("args", {})
+            if event.get("cat") == "Node" and "provider" in details:
+                node = event["name"].removesuffix("_kernel_time")
+                engine_name = details["provider"]
+                found[node] = Placement(node, details["op_name"], names.get(engine_name, engine_name))
+        return tuple(found.values())
 
     def watch_int8(self, quantized: QuantizedGraph, images: FloatArray) -> Iterator[dict[str, IntegerArray]]:
         """Run an int8 graph image by image and yield every activation, channel-first, by tensor name."""
+        from mobilenet_export.formats.onnx import write_int8_tapped  # noqa: PLC0415 (not on every device)
+
         data, taps = write_int8_tapped(quantized)
-        session = OnnxSession(data, {})
+        session = OnnxSession(data)
         for image in np.split(images, len(images)):
             _, *values = session.run_all(image)
             yield dict(zip(taps, values, strict=True))
@@ -112,8 +196,10 @@ def watch(
         images: Batches of float32 (N, C, H, W).
         bounds: Tensor name → (low, high) to clip it to.
     """
+    from mobilenet_export.formats.onnx import write_tapped  # noqa: PLC0415 (not on every device)
+
     data, taps = write_tapped(graph, bounds or {})
-    session = OnnxSession(data, {})
+    session = OnnxSession(data)
     for batch in images:
         for image in np.split(batch, len(batch)):
             output, *values = session.run_all(image)
@@ -126,8 +212,10 @@ def suffix(graph: Graph, start: int) -> Callable[[Mapping[str, FloatArray]], Flo
     It takes the tensors that those layers read and do not make, channel-first by name (others are passed over),
     and returns the logits, float32 (N, K).
     """
+    from mobilenet_export.formats.onnx import write_suffix  # noqa: PLC0415 (not on every device)
+
     data, feeds = write_suffix(graph, start)
-    session = OnnxSession(data, {})
+    session = OnnxSession(data)
 
     def run(tensors: Mapping[str, FloatArray]) -> FloatArray:
         (logits,) = session.run_feeds({name: tensors[name] for name in feeds})

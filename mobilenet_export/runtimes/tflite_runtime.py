@@ -10,7 +10,7 @@ from mobilenet_export.artifact import Artifact
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.interpreter import IntegerArray
 from mobilenet_export.quantized import QuantizedGraph
-from mobilenet_export.runtimes import Missing
+from mobilenet_export.runtimes import USUAL, Missing, Placement, Provider, Setup, find_provider
 from mobilenet_export.runtimes._tflite_session import TfliteSession, open_session, watch_tapped
 
 
@@ -19,6 +19,7 @@ class TfliteRuntime:
 
     name = "tflite_runtime"
     format = "tflite"
+    providers: tuple[Provider, ...] = (Provider("builtin"),)
 
     def version(self) -> str:
         """Installed version."""
@@ -32,17 +33,30 @@ class TfliteRuntime:
             return Missing(f"crashes with numpy {np.__version__}", "pip install 'numpy<2'")
         return None
 
-    def open(self, artifact: Artifact) -> TfliteSession:
+    def provider_missing(self, _provider: Provider) -> Missing | None:
+        """None: there is one, and it has that."""
+        return None
+
+    def open(self, artifact: Artifact, setup: Setup = USUAL) -> TfliteSession:
         """Load a .tflite file.
 
         Raises:
+            UsageError: No such provider.
             DamagedInputError: tflite-runtime refuses the file.
         """
         from tflite_runtime import interpreter  # noqa: PLC0415
 
+        provider = find_provider(self, setup.provider).name
         return open_session(
-            artifact, lambda: interpreter.Interpreter(model_content=artifact.data), self.name, "builtin"
+            artifact,
+            lambda: interpreter.Interpreter(model_content=artifact.data, num_threads=setup.threads or None),
+            self.name,
+            provider,
         )
+
+    def placements(self, _artifact: Artifact, _setup: Setup, _batch: FloatArray) -> tuple[Placement, ...]:
+        """Nothing: the interpreter does not tell."""
+        return ()
 
     def watch_int8(self, quantized: QuantizedGraph, images: FloatArray) -> Iterator[dict[str, IntegerArray]]:
         """Run an int8 graph image by image and yield every activation, channel-first, by tensor name."""

@@ -12,7 +12,7 @@ from mobilenet_export.errors import UsageError
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.interpreter import IntegerArray
 from mobilenet_export.quantized import QuantizedGraph
-from mobilenet_export.runtimes import Missing
+from mobilenet_export.runtimes import USUAL, Missing, Placement, Provider, Setup
 
 if TYPE_CHECKING:
     import torch
@@ -35,12 +35,21 @@ class TorchSession:
         with torch.inference_mode():
             return np.asarray(self._module(torch.from_numpy(batch)).numpy())
 
+    def prepare(self, batch: FloatArray) -> FloatArray:
+        """Return the images as they are."""
+        return batch
+
+    def infer(self, feed: FloatArray) -> FloatArray:
+        """Run float32 (N, 3, H, W) to float32 (N, classes)."""
+        return self.run(feed)
+
 
 class TorchRuntime:
     """torch on the CPU; it reads no exported file."""
 
     name = "torch"
     format = "none"
+    providers: tuple[Provider, ...] = (Provider("CPU"),)
 
     def version(self) -> str:
         """Installed version."""
@@ -52,7 +61,15 @@ class TorchRuntime:
             return Missing("not installed", "pip install torch")
         return None
 
-    def open(self, artifact: Artifact) -> TorchSession:
+    def provider_missing(self, _provider: Provider) -> Missing | None:
+        """None: there is one."""
+        return None
+
+    def placements(self, _artifact: Artifact, _setup: Setup, _batch: FloatArray) -> tuple[Placement, ...]:
+        """Nothing: there is no file."""
+        return ()
+
+    def open(self, artifact: Artifact, _setup: Setup = USUAL) -> TorchSession:
         """Refuse: torch is the reference, not a runtime of exported files.
 
         Raises:

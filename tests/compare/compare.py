@@ -42,6 +42,7 @@ from mobilenet_export.pipeline.reference import class_names
 from mobilenet_export.pipeline.validate import Target, ValidateRequest, find_images
 from mobilenet_export.recipe import find_recipe, recipe_names
 from mobilenet_export.report import DriftReport, DriftRow
+from mobilenet_export.runtimes import USUAL
 from mobilenet_export.runtimes.onnxruntime import EXACT_ON_X64, OnnxRuntime
 from mobilenet_export.spec import ModelSpec, find_spec
 
@@ -259,9 +260,9 @@ def measure_quality(work: Work, fp32: Artifact, candidates: Sequence[Candidate])
     """Compare each file with fp32; each has two rows: as this CPU computes, and exactly."""
     engine, spec = OnnxRuntime(), work.spec
     subjects = [
-        Subject(candidate.artifact, engine.open(candidate.artifact, settings))
+        Subject(candidate.artifact, engine.open(candidate.artifact, setup))
         for candidate in candidates
-        for settings in ({}, EXACT_ON_X64)
+        for setup in (USUAL, EXACT_ON_X64)
     ]
     evidence = evidence_of(*images_to_measure(work), lambda _steps: None)
     return measure_drift(engine.open(fp32), subjects, evidence, probabilities=spec.softmax)
