@@ -181,36 +181,48 @@ class LatencyReport:
         return {
             "kind": "latency",
             "machine": dataclasses.asdict(self.machine),
-            "rows": [row.to_json(self.rows[0]) for row in self.rows],
+            "rows": [
+                {"rank": rank, **row.to_json(self.rows[0])}
+                for rank, row in zip(ranks(self.rows), self.rows, strict=True)
+            ],
             "split": dataclasses.asdict(self.split) if self.split else None,
             "minutes": [dataclasses.asdict(minute) for minute in self.minutes],
             "notes": list(self.notes),
         }
 
 
+def ranks(rows: Sequence[LatencyRow]) -> list[str]:
+    """Return each row's place by p50, 1 the fastest; rows share `2–4` where no interval tells neighbours apart."""
+    order = sorted(range(len(rows)), key=lambda index: rows[index].percentile_ms(50))
+    groups = [[order[0]]]
+    for before, index in pairwise(order):
+        if rows[before].speed_over(rows[index]).is_clear:
+            groups.append([])
+        groups[-1].append(index)
+    places, first = [""] * len(rows), 1
+    for group in groups:
+        last = first + len(group) - 1
+        for index in group:
+            places[index] = f"{first}" if first == last else f"{first}–{last}"
+        first = last + 1
+    return places
+
+
 def explain(rows: Sequence[LatencyRow], machine: Machine) -> tuple[str, ...]:
-    """Return what has to be known of rows: which cannot be ranked, and where int8 is slower, and why."""
-    return (*_unranked(rows), *_slow_int8(rows, machine), *_fallen_back(rows))
-
-
-def _unranked(rows: Sequence[LatencyRow]) -> list[str]:
-    ordered = sorted(rows, key=lambda row: row.percentile_ms(50))
-    notes = []
-    for faster, slower in pairwise(ordered):
-        ratio = faster.speed_over(slower)
-        if not ratio.is_clear:
-            span = f"{ratio.times:.2f}× ({ratio.low:.2f} to {ratio.high:.2f})"
-            notes.append(f"cannot rank {faster.name} and {slower.name}: {span}")
-    return [*notes, "more --runs may rank them"] if notes else []
+    """Return what has to be known of rows: whether some cannot be ranked, and where int8 is slower, and why."""
+    notes = [*_slow_int8(rows, machine), *_fallen_back(rows)]
+    if any("–" in place for place in ranks(rows)):
+        notes.append("rows that share a rank cannot be told apart here: more --runs, or a quieter machine")
+    return tuple(notes)
 
 
 def _slow_int8(rows: Sequence[LatencyRow], machine: Machine) -> list[str]:
     notes = []
     for row in rows:
-        peers = [one for one in rows if one.precision == "fp32" and _same_place(one, row)]
-        if row.precision != "int8" or not peers:
+        peer = next((one for one in rows if row.precision == "int8" and _is_fp32_of(one, row)), None)
+        if peer is None:
             continue
-        ratio = row.speed_over(peers[0])
+        ratio = row.speed_over(peer)
         if ratio.high < 1:
             reasons = [machine.int8]
             if row.unfused:
@@ -219,9 +231,10 @@ def _slow_int8(rows: Sequence[LatencyRow], machine: Machine) -> list[str]:
     return notes
 
 
-def _same_place(one: LatencyRow, other: LatencyRow) -> bool:
-    places = [(row.runtime, row.provider, row.threads, row.batch) for row in (one, other)]
-    return places[0] == places[1]
+def _is_fp32_of(one: LatencyRow, row: LatencyRow) -> bool:
+    """Whether a row is of the same export in fp32, run in the same way."""
+    places = [(r.runtime, r.provider, r.threads, r.batch) for r in (one, row)]
+    return one.file == row.file.replace(row.precision, "fp32") and places[0] == places[1]
 
 
 def _fallen_back(rows: Sequence[LatencyRow]) -> list[str]:

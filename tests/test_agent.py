@@ -254,7 +254,7 @@ def test_a_record_that_cannot_be_read_is_an_error(bundle: Path) -> None:
         (["bench", "--runtime", "onnxruntime:acl"], ExitCode.MISSING, "gone: removed from ONNX Runtime"),
         (["check", "--runtime", "tflite-runtime"], ExitCode.MISSING, "pip install tflite-runtime"),
         (["bench", "--threads", "0"], ExitCode.USAGE, "must be 1 or more"),
-        (["bench", "--threads", "many"], ExitCode.USAGE, "not numbers"),
+        (["bench", "--threads", "many"], ExitCode.USAGE, "not whole numbers"),
         (["bench", "--runs", "0"], ExitCode.USAGE, "must be above 0"),
         (["classify", "nothing.jpg"], ExitCode.DAMAGED, "nothing.jpg: cannot be read"),
         (["check", "--bundle", ".."], ExitCode.USAGE, "is not a bundle"),

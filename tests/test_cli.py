@@ -115,6 +115,8 @@ def bundle(exported: tuple[Path, Printed]) -> Path:
         ["analyze"],
         ["models"],
         ["compat"],
+        ["bench"],
+        ["doctor"],
         ["calibration"],
         ["calibration", "lint"],
         ["calibration", "synth"],

@@ -203,7 +203,7 @@ def test_nothing_at_the_top_of_a_module_is_unused() -> None:
 def test_help_needs_neither_torch_nor_onnxruntime_nor_numpy() -> None:
     code = (
         "import sys\nfrom mobilenet_export.cli import run\n"
-        "for command in ([], ['export'], ['validate'], ['analyze'], ['models'], ['compat'],\n"
+        "for command in ([], ['export'], ['validate'], ['analyze'], ['models'], ['compat'], ['bench'], ['doctor'],\n"
         "                ['calibration', 'lint'], ['calibration', 'synth']):\n"
         "    assert run([*command, '--help']) == 0\n"
         "heavy = {'torch', 'onnxruntime', 'onnx', 'numpy', 'PIL', 'ai_edge_litert', 'matplotlib'}\n"

@@ -1,7 +1,7 @@
 """Latency of files in runtimes, on the machine that this runs on."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -11,14 +11,15 @@ import numpy as np
 from mobilenet_export.agent.cold import ColdStart, measure_cold
 from mobilenet_export.agent.request import Engine, pairs
 from mobilenet_export.artifact import Artifact
+from mobilenet_export.bundle import DOCUMENT, SELF_CHECK, Bundle
 from mobilenet_export.checks.latency import Contestant, Plan, race
-from mobilenet_export.errors import UsageError
+from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.images import open_image, preprocess
 from mobilenet_export.latency import LatencyReport, LatencyRow, Split, explain
 from mobilenet_export.machine import this_machine
 from mobilenet_export.runtimes import Placement, Session, Setup
-from mobilenet_export.spec import Preprocess
+from mobilenet_export.spec import Preprocess, spec_from_table
 
 _INTEGER = (
     "QLinear",
@@ -33,44 +34,49 @@ _INTEGER = (
 )
 """In the names of operators that an int8 file may run as: integers, the way in and out, and a closing softmax."""
 _SPLIT_RUNS = 20
+_LONGEST_MINUTES = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
-class BenchRequest:
+class Photo:
+    """An image that a file can be fed with."""
+
+    path: Path
+    how: Preprocess
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRequest:
     """What to measure.
 
     Attributes:
         artifacts: Model files.
-        resolution_px: Height and width of the input.
+        photos: File name → an image to feed it with. A file without one is fed with noise of `resolution_px`.
         engines: Runtimes that work here.
         threads: Numbers of them to try.
         batch: Images per inference.
         plan: How long.
-        photo: An image for the split from file to answer, and how it is preprocessed.
+        resolution_px: Height and width of the input of files that leave it open and have no photo.
     """
 
     artifacts: tuple[Artifact, ...]
-    resolution_px: int
+    photos: Mapping[str, Photo]
     engines: tuple[Engine, ...]
     threads: tuple[int, ...] = (1,)
     batch: int = 1
     plan: Plan = field(default_factory=Plan)
-    photo: tuple[Path, Preprocess] | None = None
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Shape of the input, channel-first."""
-        return (self.batch, 3, self.resolution_px, self.resolution_px)
+    resolution_px: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row to be: a file loaded in a runtime."""
+    """A row to be: a file loaded in a runtime, and what it is fed with."""
 
     artifact: Artifact
     engine: Engine
     threads: int
     session: Session
+    batch: FloatArray
 
     @property
     def setup(self) -> Setup:
@@ -79,7 +85,7 @@ class Entry:
 
 
 def bench(
-    request: BenchRequest,
+    request: LatencyRequest,
     extra: Sequence[Session] = (),
     advance: Callable[[int], None] = lambda _rounds: None,
 ) -> LatencyReport:
@@ -94,53 +100,49 @@ def bench(
         UsageError, MissingError, DamagedInputError: What the user can mend.
     """
     entries = _load(request)
-    batch = _batch(request)
-    sessions = [*(entry.session for entry in entries), *extra]
-    contestants = [Contestant(session, session.prepare(batch)) for session in sessions]
+    fed = [(entry.session, entry.batch) for entry in entries] + [(one, entries[0].batch) for one in extra]
+    contestants = [Contestant(session, session.prepare(batch)) for session, batch in fed]
     minutes = race(contestants, request.plan, advance)
-    rows = [_row(entry, one, request) for entry, one in zip(entries, contestants, strict=False)]
+    rows = [_row(entry, one) for entry, one in zip(entries, contestants, strict=False)]
     rows += [_extra_row(one, request) for one in contestants[len(entries) :]]
     machine = this_machine()
-    return LatencyReport(
-        machine, tuple(rows), _split(request, entries[0].session), minutes, explain(rows, machine)
-    )
+    split = _split(request.photos.get(entries[0].artifact.file), entries[0].session)
+    return LatencyReport(machine, tuple(rows), split, minutes, explain(rows, machine))
 
 
-def _load(request: BenchRequest) -> tuple[Entry, ...]:
+def _load(request: LatencyRequest) -> tuple[Entry, ...]:
     found = []
     for artifact, engine in pairs(request.artifacts, request.engines):
         for threads in request.threads:
             session = engine.runtime.open(artifact, Setup(engine.provider, threads))
-            if session.resolution_px not in (None, request.resolution_px):
-                raise UsageError(
-                    f"{artifact.file} takes {session.resolution_px} px, not {request.resolution_px} px",
-                    "bench files of one input size at a time",
-                )
-            found.append(Entry(artifact, engine, threads, session))
+            found.append(Entry(artifact, engine, threads, session, _batch(artifact, session, request)))
     return tuple(found)
 
 
-def _batch(request: BenchRequest) -> FloatArray:
+def _batch(artifact: Artifact, session: Session, request: LatencyRequest) -> FloatArray:
     """A photo where there is one, else noise: latency depends on neither, but zeros would be a special case."""
-    if request.photo is None:
-        return np.random.default_rng(0).uniform(-1, 1, request.shape).astype(np.float32)
-    path, how = request.photo
-    return np.repeat(preprocess(open_image(path, path.name), how)[np.newaxis], request.batch, axis=0)
+    photo = request.photos.get(artifact.file)
+    if photo is not None:
+        image = preprocess(open_image(photo.path, photo.path.name), photo.how)
+        return np.repeat(image[np.newaxis], request.batch, axis=0)
+    side = session.resolution_px or request.resolution_px
+    if side is None:
+        raise UsageError(f"{artifact.file} leaves its input size open", "give --resolution PX")
+    return np.random.default_rng(0).uniform(-1, 1, (request.batch, 3, side, side)).astype(np.float32)
 
 
-def _row(entry: Entry, contestant: Contestant, request: BenchRequest) -> LatencyRow:
+def _row(entry: Entry, contestant: Contestant) -> LatencyRow:
     artifact, engine, session = entry.artifact, entry.engine, entry.session
-    start = ColdStart(
-        artifact.file, artifact.format, engine.runtime.name, engine.provider, entry.threads, request.shape
-    )
-    placed = engine.runtime.placements(artifact, entry.setup, np.zeros(request.shape, np.float32))
+    name, shape = engine.runtime.name, entry.batch.shape
+    start = ColdStart(artifact.file, artifact.format, name, engine.provider, entry.threads, shape)
+    placed = engine.runtime.placements(artifact, entry.setup, entry.batch)
     return LatencyRow(
         file=artifact.file,
         precision=artifact.precision,
         runtime=session.runtime,
         provider=session.provider,
         threads=entry.threads,
-        batch=request.batch,
+        batch=len(entry.batch),
         rounds_ms=tuple(contestant.rounds_ms),
         cold=measure_cold(start, artifact.data),
         elsewhere=tuple(_told(one) for one in placed if one.provider != session.provider),
@@ -156,7 +158,7 @@ def _is_float(placement: Placement) -> bool:
     return not any(word in placement.operator for word in _INTEGER)
 
 
-def _extra_row(contestant: Contestant, request: BenchRequest) -> LatencyRow:
+def _extra_row(contestant: Contestant, request: LatencyRequest) -> LatencyRow:
     session = contestant.session
     return LatencyRow(
         file="(eager)",
@@ -169,21 +171,34 @@ def _extra_row(contestant: Contestant, request: BenchRequest) -> LatencyRow:
     )
 
 
-def _split(request: BenchRequest, session: Session) -> Split | None:
+def _split(photo: Photo | None, session: Session) -> Split | None:
     """Time the way from a photo's file to the answer, with the first row's session and one image at a time."""
-    if request.photo is None:
+    if photo is None:
         return None
-    path, how = request.photo
     times = []
     for _ in range(_SPLIT_RUNS):
         start = time.perf_counter()
-        picture = open_image(path, path.name)
+        picture = open_image(photo.path, photo.path.name)
         decoded = time.perf_counter()
-        values = preprocess(picture, how)[np.newaxis]
+        values = preprocess(picture, photo.how)[np.newaxis]
         ready = time.perf_counter()
         session.run(values)
         times.append((decoded - start, ready - decoded, time.perf_counter() - ready))
     return Split(*(1000 * median(column) for column in zip(*times, strict=True)))
+
+
+def photo_of(bundle: Bundle) -> Photo:
+    """Return the first image of a bundle's self-check.
+
+    Raises:
+        DamagedInputError: The bundle has none.
+    """
+    try:
+        spec = spec_from_table(dict(bundle.document["model"]))
+        name = bundle.document["self_check"][0]["image"]
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise DamagedInputError(f"{bundle.folder}: no self-check in {DOCUMENT}", "export it again") from None
+    return Photo(bundle.folder / SELF_CHECK / name, spec.preprocess)
 
 
 def select(artifacts: Sequence[Artifact], names: Sequence[str]) -> tuple[Artifact, ...]:
@@ -199,17 +214,29 @@ def select(artifacts: Sequence[Artifact], names: Sequence[str]) -> tuple[Artifac
     return tuple(known[name] for name in names) or tuple(artifacts)
 
 
-def check_numbers(threads: Sequence[int], batch: int, plan: Plan) -> None:
+def parse_threads(text: str) -> tuple[int, ...]:
+    """Read numbers of threads, such as `1,2`.
+
+    Raises:
+        UsageError: They are not whole numbers above 0.
+    """
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--threads {text}: not whole numbers", "for example --threads 1,2") from None
+    if min(found) < 1:
+        raise UsageError(f"--threads {text}: must be 1 or more", "for example --threads 1,2")
+    return tuple(dict.fromkeys(found))
+
+
+def check_numbers(batch: int, plan: Plan) -> None:
     """Refuse numbers that measure nothing.
 
     Raises:
         UsageError: A number is not above 0.
     """
-    if any(count < 1 for count in threads) or not threads:
+    if batch < 1 or plan.runs < 1 or (plan.minutes is not None and not 0 < plan.minutes <= _LONGEST_MINUTES):
         raise UsageError(
-            f"--threads {','.join(map(str, threads))}: must be 1 or more", "for example --threads 1,2"
-        )
-    if batch < 1 or plan.runs < 1 or (plan.minutes is not None and not 0 < plan.minutes < 24 * 60):
-        raise UsageError(
-            "--batch, --runs and --minutes must be above 0", "leave them out for 1 image, 100 runs"
+            "--batch, --runs and --minutes must be above 0, and minutes a day at most",
+            "leave them out for 1 image and 100 runs",
         )

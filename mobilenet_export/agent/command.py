@@ -11,14 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from mobilenet_export.agent.bench import BenchRequest, bench, check_numbers, select
+from mobilenet_export.agent.bench import (
+    LatencyRequest,
+    bench,
+    check_numbers,
+    parse_threads,
+    photo_of,
+    select,
+)
 from mobilenet_export.agent.check import CheckReport, best_five, check, check_outputs, read_recorded
 from mobilenet_export.agent.request import Engine, find_engines, pairs
-from mobilenet_export.bundle import SELF_CHECK, Bundle, read_bundle
+from mobilenet_export.bundle import Bundle, read_bundle
 from mobilenet_export.checks.latency import Plan
-from mobilenet_export.errors import ExitCode, UsageError, explain_error
+from mobilenet_export.errors import ExitCode, explain_error
 from mobilenet_export.images import open_image, preprocess
-from mobilenet_export.latency import LatencyReport
+from mobilenet_export.latency import LatencyReport, ranks
 from mobilenet_export.runtimes import Setup
 from mobilenet_export.spec import ModelSpec, spec_from_table
 
@@ -139,43 +146,28 @@ def _check_lines(report: CheckReport) -> list[str]:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    bundle, spec, engines = _open(options)
-    threads = _numbers(options.threads)
+    threads = parse_threads(options.threads)
     plan = Plan(options.runs, options.minutes)
-    check_numbers(threads, options.batch, plan)
-    photo = bundle.folder / SELF_CHECK / bundle.document["self_check"][0]["image"]
-    request = BenchRequest(
-        artifacts=select(bundle.artifacts(), options.file),
-        resolution_px=spec.resolution_px,
-        engines=engines,
-        threads=threads,
-        batch=options.batch,
-        plan=plan,
-        photo=(photo, spec.preprocess),
-    )
-    report = bench(request)
+    check_numbers(options.batch, plan)
+    bundle, _, engines = _open(options)
+    artifacts = select(bundle.artifacts(), options.file)
+    photos = dict.fromkeys((artifact.file for artifact in artifacts), photo_of(bundle))
+    report = bench(LatencyRequest(artifacts, photos, engines, threads, options.batch, plan))
     _print(options, report.to_json(), lambda: _bench_lines(report))
     return ExitCode.DONE
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--threads {text}: not numbers", "for example --threads 1,2") from None
-
-
 def _bench_lines(report: LatencyReport) -> list[str]:
     cells = []
-    for row in report.rows:
+    for row, rank in zip(report.rows, ranks(report.rows), strict=True):
         ratio = row.speed_over(report.rows[0])
         percentiles = [f"{row.percentile_ms(percent):.2f}" for percent in (50, 90, 99)]
         speed = f"{ratio.times:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
         memory = f"{row.cold.peak_rss_bytes / 2**20:.0f}" if row.cold else ""
         cells.append(
-            (row.file, f"{row.runtime}:{row.provider}", str(row.threads), *percentiles, speed, memory)
+            (row.file, f"{row.runtime}:{row.provider}", str(row.threads), *percentiles, speed, rank, memory)
         )
-    heading = ("file", "runtime", "threads", "p50 ms", "p90", "p99", "times as fast as row 1", "MiB")
+    heading = ("file", "runtime", "threads", "p50 ms", "p90", "p99", "times as fast as row 1", "rank", "MiB")
     return [*table(heading, cells), *(f"note: {note}" for note in report.notes)]
 
 

@@ -8,8 +8,10 @@ import typer
 from typer.exceptions import TyperException
 
 from mobilenet_export.cli.analyze import analyze_command
+from mobilenet_export.cli.bench import bench_command
 from mobilenet_export.cli.calibration import lint_command, synth_command
 from mobilenet_export.cli.compat import compat_command
+from mobilenet_export.cli.doctor import doctor_command
 from mobilenet_export.cli.export import export_command
 from mobilenet_export.cli.models import models_command
 from mobilenet_export.cli.terminal import prepare_streams, say_error
@@ -44,7 +46,9 @@ app.command("export", short_help="Export a network and check it against torch.")
 app.command("validate", short_help="Check files against the original.")(validate_command)
 app.add_typer(calibration)
 app.command("analyze", short_help="Show which layers int8 loses accuracy in.")(analyze_command)
+app.command("bench", short_help="Measure latency.")(bench_command)
 app.command("compat", short_help="Say which runtimes and devices load the files.")(compat_command)
+app.command("doctor", short_help="Say which runtimes and providers work here.")(doctor_command)
 app.command("models", short_help="List the variants.")(models_command)
 
 

@@ -3,18 +3,21 @@
 spec ─▶ reference (module) ─▶ source (graph) ─┬─▶ fp32, fp16 files
 images ─▶ activations ─▶ quantized graph ─────┴─▶ int8 files ─▶ sessions ─▶ drift ─▶ bundle
 bundle ─▶ integers, layer by layer against the source ─▶ layer report
-files, tables of releases and boards ─▶ compat report
+files ─▶ sessions ─▶ latency report; files, tables of releases and boards ─▶ compat report
 """
 
 from mobilenet_export.pipeline.analyze import AnalyzeRequest, analyze
+from mobilenet_export.pipeline.bench import BenchRequest, measure_latency
 from mobilenet_export.pipeline.cache import cache_folder
 from mobilenet_export.pipeline.compat import CompatRequest, compat
+from mobilenet_export.pipeline.doctor import diagnose
 from mobilenet_export.pipeline.export import Export, ExportRequest, check_request, export
 from mobilenet_export.pipeline.lint import LintRequest, lint
 from mobilenet_export.pipeline.validate import ValidateRequest, find_target, validate
 
 __all__ = [
     "AnalyzeRequest",
+    "BenchRequest",
     "CompatRequest",
     "Export",
     "ExportRequest",
@@ -24,8 +27,10 @@ __all__ = [
     "cache_folder",
     "check_request",
     "compat",
+    "diagnose",
     "export",
     "find_target",
     "lint",
+    "measure_latency",
     "validate",
 ]

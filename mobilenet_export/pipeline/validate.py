@@ -121,7 +121,7 @@ def find_target(request: ValidateRequest) -> Target:
         return _target_in(bundle, () if first.is_dir() else request.targets)
     if request.spec is None:
         raise UsageError(f"{first} lies in no bundle", "name its variant with --arch (and --checkpoint)")
-    artifacts = tuple(_bare_artifact(path) for path in request.targets)
+    artifacts = tuple(bare_artifact(path) for path in request.targets)
     return Target(artifacts, request.spec, class_names(request.spec, None), None)
 
 
@@ -145,7 +145,13 @@ def _target_in(bundle: Bundle, files: Sequence[Path]) -> Target:
     return Target(chosen, spec, bundle.labels(), bundle.document["source"])
 
 
-def _bare_artifact(path: Path) -> Artifact:
+def bare_artifact(path: Path) -> Artifact:
+    """Read a model file that lies in no bundle.
+
+    Raises:
+        UsageError: It cannot be read, or its name ends like no format's.
+        DamagedInputError: It is not of that format.
+    """
     form = format_of(path)
     data = read_file(path)
     try:

@@ -44,6 +44,13 @@ class TorchSession:
         return self.run(feed)
 
 
+def use_threads(count: int) -> None:
+    """Have torch compute with so many threads from now on."""
+    import torch  # noqa: PLC0415
+
+    torch.set_num_threads(count)
+
+
 class TorchRuntime:
     """torch on the CPU; it reads no exported file."""
 

@@ -1,0 +1,158 @@
+"""`mnx bench`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mobilenet_export.cli import terminal
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mobilenet_export.latency import LatencyReport, LatencyRow
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def bench_command(
+    targets: Annotated[list[Path], typer.Argument(help="Bundles, or model files.", metavar="BUNDLE|FILE…")],
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="May be repeated; default all here. `torch` adds the original.", metavar="NAME[:PROVIDER]"
+        ),
+    ] = None,
+    threads: Annotated[str, typer.Option(help="Numbers of threads to try.", metavar="N,…")] = "1",
+    runs: Annotated[int, typer.Option(help="Inferences of each row.", metavar="N")] = 100,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Measure so long instead, and show whether it slows down.", metavar="M"),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Images per inference.", metavar="B")] = 1,
+    resolution: Annotated[
+        int | None, typer.Option(help="Of files that leave their input size open.", metavar="PX")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Your own weights, for --runtime torch.", metavar="FILE")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document with every sample on stdout.")
+    ] = False,
+) -> None:
+    """Measure latency: every file in every runtime takes its turn in every round, so that drift hits all alike.
+
+    Ratios are to the first row, round by round, with their 95 % interval.
+    """
+    from mobilenet_export.agent.bench import parse_threads  # noqa: PLC0415 (imports numpy)
+    from mobilenet_export.checks.latency import Plan  # noqa: PLC0415
+    from mobilenet_export.pipeline.bench import BenchRequest, measure_latency  # noqa: PLC0415
+
+    request = BenchRequest(
+        targets=tuple(targets),
+        runtimes=tuple(runtime or ()),
+        threads=parse_threads(threads),
+        batch=batch,
+        plan=Plan(runs, minutes),
+        checkpoint=checkpoint,
+        resolution_px=resolution,
+    )
+    report = measure_latency(request, terminal.progress)
+    if as_json:
+        terminal.print_json(report.to_json())
+    else:
+        _print(report)
+
+
+def _print(report: "LatencyReport") -> None:
+    machine, screen = report.machine, terminal.console()
+    screen.print(latency_table(report))
+    lines = [
+        f"{machine.cpu}, {machine.cores} cores, {machine.architecture}; {machine.int8}",
+        f"{len(report.rows[0].samples_ms)} inferences of each, batch {report.rows[0].batch}, "
+        f"in {len(report.rows[0].rounds_ms)} rounds; ×: how many times as fast as the first row",
+        "p50 to min in ms; load, first: ms in a process of its own, and MiB its peak",
+    ]
+    if report.split:
+        split = report.split
+        lines.append(
+            f"from photo to answer, first row: decode {split.decode_ms:.1f} ms, "
+            f"preprocess {split.preprocess_ms:.1f} ms, infer {split.infer_ms:.1f} ms"
+        )
+    for line in lines:
+        screen.print(line, markup=False, style="dim")
+    if report.minutes:
+        screen.print()
+        screen.print(_minutes_table(report))
+    for note in report.notes:
+        screen.print(f"note: {note}", markup=False, style="yellow")
+
+
+def latency_table(report: "LatencyReport") -> "Table":
+    """Return one line per row of a report."""
+    from rich.table import Table  # noqa: PLC0415 (slow)
+
+    from mobilenet_export.latency import ranks  # noqa: PLC0415
+
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("file", overflow="fold")
+    table.add_column("runtime", no_wrap=True)
+    for name in ("thr", "p50", "p90", "p99", "min", "×", "95 %", "rank", "load", "first", "MiB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    shown = ""
+    for row, rank in zip(report.rows, ranks(report.rows), strict=True):
+        name, shown = ("" if row.file == shown else row.file), row.file
+        table.add_row(name, *_cells(row, report.rows[0], rank))
+    return table
+
+
+def _cells(row: "LatencyRow", first: "LatencyRow", rank: str) -> list[str]:
+    ratio, cold = row.speed_over(first), row.cold
+    cells = [f"{row.runtime}:{row.provider}", str(row.threads)]
+    cells += [f"{row.percentile_ms(percent):.2f}" for percent in (50, 90, 99, 0)]
+    cells += [f"{ratio.times:.2f}", f"{ratio.low:.2f}–{ratio.high:.2f}" if row is not first else "", rank]
+    if cold is None:
+        return [*cells, "", "", ""]
+    memory = f"{cold.peak_rss_bytes / 2**20:.0f}" if cold.peak_rss_bytes else "?"
+    return [*cells, f"{cold.load_ms:.0f}", f"{cold.first_ms:.1f}", memory]
+
+
+def _minutes_table(report: "LatencyReport") -> "Table":
+    """Show every row over time, the first minute beside the last, and how warm it got."""
+    from rich.table import Table  # noqa: PLC0415 (slow)
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("over time", "minute 1", f"minute {len(report.minutes)}", "change", "p50 by minute"):
+        table.add_column(name, justify="left" if name in ("over time", "p50 by minute") else "right")
+    for index, row in enumerate(report.rows):
+        medians = [minute.medians_ms[index] for minute in report.minutes]
+        change = f"{100 * (medians[-1] / medians[0] - 1):+.1f} %"
+        table.add_row(row.name, f"{medians[0]:.2f} ms", f"{medians[-1]:.2f} ms", change, _sparkline(medians))
+    states = [minute.condition for minute in report.minutes]
+    for name, values in (
+        ("temperature, °C", [state.temperature_c for state in states]),
+        ("clock, MHz", [state.mhz for state in states]),
+    ):
+        known = [value for value in values if value is not None]
+        if len(known) == len(states):
+            table.add_row(name, f"{known[0]:.0f}", f"{known[-1]:.0f}", "", _sparkline(known))
+        else:
+            table.add_row(name, "not shown by this system")
+    governors = {state.governor for state in states if state.governor}
+    throttled = [str(number) for number, state in enumerate(states, 1) if state.throttled]
+    table.caption = "; ".join(
+        filter(
+            None,
+            [
+                f"governor: {', '.join(sorted(governors))}" if governors else "",
+                f"throttled in minutes {', '.join(throttled)}" if throttled else "",
+            ],
+        )
+    )
+    return table
+
+
+def _sparkline(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    span = max(high - low, 0.05 * high)  # noise of a few percent shall look like little
+    return "".join(_BARS[min(int((value - low) / span * len(_BARS)), len(_BARS) - 1)] for value in values)

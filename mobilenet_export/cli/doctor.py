@@ -1,0 +1,54 @@
+"""`mnx doctor`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mobilenet_export.cli import terminal
+from mobilenet_export.errors import ExitCode
+
+if TYPE_CHECKING:
+    from mobilenet_export.pipeline.doctor import Diagnosis
+
+
+def doctor_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Try every runtime with every execution provider here, and say how to get what does not work.
+
+    Exit code 3 where no runtime works.
+    """
+    from mobilenet_export.pipeline.doctor import diagnose  # noqa: PLC0415 (imports numpy)
+
+    diagnosis = diagnose()
+    if as_json:
+        terminal.print_json(diagnosis.to_json())
+    else:
+        _print(diagnosis)
+    if not any(finding.works for finding in diagnosis.findings):
+        raise typer.Exit(ExitCode.MISSING)
+
+
+def _print(diagnosis: "Diagnosis") -> None:
+    from rich.table import Table  # noqa: PLC0415 (slow)
+
+    machine, screen = diagnosis.machine, terminal.console()
+    memory = f", {machine.memory_bytes / 2**30:.0f} GiB" if machine.memory_bytes else ""
+    name = f"{machine.board}: " if machine.board else ""
+    screen.print(
+        f"{name}{machine.cpu}, {machine.cores} cores, {machine.architecture}{memory}, {machine.system}, "
+        f"Python {machine.python}",
+        markup=False,
+        style="bold",
+        soft_wrap=True,
+    )
+    features = ", ".join(machine.features) or "none that matter here"
+    screen.print(f"CPU features: {features}\nint8: {machine.int8}\n", markup=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("runtime", "provider", "works", "version"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("how to get it", overflow="fold")
+    for one in diagnosis.findings:
+        works = "[green]yes[/]" if one.works else "no"
+        table.add_row(one.runtime, one.provider, works, one.version or "–", one.hint)
+    screen.print(table)
