@@ -23,6 +23,19 @@ class ExitCode(IntEnum):
     """Whoever read the output closed it, as `| head -1` does."""
 
 
+EXPORT_PACKAGES = {
+    "ai_edge_litert": "ai-edge-litert",
+    "flatbuffers": "flatbuffers",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+    "onnxsim": "onnxsim",
+    "safetensors": "safetensors",
+    "threadpoolctl": "threadpoolctl",
+    "torch": "torch",
+}
+"""What the extra `export` brings, by the name that is imported; a device does without."""
+
+
 class MnxError(Exception):
     """An error that a user can mend.
 
@@ -71,6 +84,9 @@ def explain_error(error: Exception) -> tuple[str, str, ExitCode]:
     match error:
         case MnxError(message=message, hint=hint):
             return message, hint, error.exit_code
+        case ModuleNotFoundError(name=str(name)) if name.split(".")[0] in EXPORT_PACKAGES:
+            package = EXPORT_PACKAGES[name.split(".")[0]]
+            return f"{package} is not installed", "pip install 'mobilenet-export[export]'", ExitCode.MISSING
         case OSError():
             where = error.filename or "the output"
             return f"cannot use {where}: {error.strerror}", "check space and permissions", ExitCode.MISSING

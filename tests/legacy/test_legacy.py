@@ -9,6 +9,8 @@ import hashlib
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -122,3 +124,21 @@ def test_an_onnx_file_gives_the_recorded_outputs_in_onnxruntime_1_16(
 ) -> None:
     for outputs in onnx_outputs(folder / entry["path"], batch_of(folder)):
         assert_expected(folder, entry, outputs, steps=0)
+
+
+@pytest.mark.parametrize("folder", BUNDLES, ids=lambda folder: folder.name)
+def test_a_bundle_checks_itself(folder: Path) -> None:
+    """As on a device of 2023: numpy 1, tflite-runtime 2.14 and onnxruntime 1.16."""
+    done = subprocess.run(
+        [sys.executable, "-I", "run.py", "check", "--json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    report = json.loads(done.stdout)
+    assert report["runtimes"]["tflite_runtime"] == "2.14.0"
+    assert {row["file"] for row in report["rows"]} == {
+        e["path"] for e in read_bundle(folder).document["files"]
+    }
