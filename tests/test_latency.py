@@ -4,6 +4,10 @@ import json
 import math
 import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -268,6 +272,31 @@ def test_files_that_are_gone_changed_or_foreign_are_named(
     said = capsys.readouterr().err
     for words in ("no such file or folder", "its sha256 differs", "not there", "own.onnx", "labels.txt"):
         assert words in said
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 28, 28), (1, 3, 32, 48), (1, 10)])
+def test_a_model_of_another_input_is_named(
+    shape: tuple[int, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from onnx import TensorProto, helper, save  # noqa: PLC0415
+
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "other", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    save(model, tmp_path / "other_fp32.onnx")
+    assert run(["bench", str(tmp_path / "other_fp32.onnx")]) == ExitCode.USAGE
+    assert "other_fp32.onnx does not take images" in capsys.readouterr().err
+
+
+def test_an_interrupted_measurement_ends_at_once(bundle: Path) -> None:
+    command = [str(Path(sys.executable).parent / "mnx"), "bench", str(bundle), "--minutes", "5"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(6)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert "error: interrupted" in said
+    assert "Traceback" not in said
 
 
 def test_torch_needs_a_bundle(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

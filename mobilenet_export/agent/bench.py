@@ -115,8 +115,22 @@ def _load(request: LatencyRequest) -> tuple[Entry, ...]:
     for artifact, engine in pairs(request.artifacts, request.engines):
         for threads in request.threads:
             session = engine.runtime.open(artifact, Setup(engine.provider, threads))
-            found.append(Entry(artifact, engine, threads, session, _batch(artifact, session, request)))
+            batch = _batch(artifact, session, request)
+            _try(artifact, session, batch)
+            found.append(Entry(artifact, engine, threads, session, batch))
     return tuple(found)
+
+
+def _try(artifact: Artifact, session: Session, batch: FloatArray) -> None:
+    """Refuse a file that takes something else than images before anything is measured."""
+    try:
+        session.infer(session.prepare(batch))
+    except Exception as error:  # the engines' exception types are private and many
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"{artifact.file} does not take images {batch.shape}: {reason}",
+            "bench image classifiers with one RGB input",
+        ) from None
 
 
 def _batch(artifact: Artifact, session: Session, request: LatencyRequest) -> FloatArray:
