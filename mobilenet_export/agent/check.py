@@ -24,7 +24,7 @@ from mobilenet_export.graph import FloatArray
 from mobilenet_export.images import open_image, preprocess
 from mobilenet_export.interpreter import softmax
 from mobilenet_export.machine import Machine, this_machine
-from mobilenet_export.runtimes import Session, Setup
+from mobilenet_export.runtimes import Session, Setup, find_provider
 from mobilenet_export.spec import ModelSpec, spec_from_table
 
 EXPECTED = "expected.json"
@@ -107,7 +107,7 @@ def check(bundle: Bundle, files: Sequence[str], engines: Sequence[Engine]) -> Ch
         row, cause = check_file(artifact, engine, recorded)
         rows.append(row)
         if cause:
-            failures.append(f"{row.file} in {row.runtime}: {cause}")
+            failures.append(f"{row.file} in {row.runtime}:{row.provider}: {cause}")
     versions = {engine.runtime.name: engine.runtime.version() for engine in engines}
     return CheckReport(this_machine(), versions, len(recorded.pictures), tuple(rows), tuple(failures))
 
@@ -178,7 +178,7 @@ def _readable(bundle: Bundle, files: Sequence[str], failures: list[str]) -> list
 
 def check_file(artifact: Artifact, engine: Engine, recorded: Recorded) -> tuple[CheckRow, str | None]:
     """Run one file in one runtime on the images; also the cause, if it fails."""
-    provider = engine.provider or engine.runtime.providers[0].name
+    provider = find_provider(engine.runtime, engine.provider).name
     row = CheckRow(artifact.file, artifact.precision, engine.runtime.name, provider, "fail", "does not load")
     try:
         session = engine.runtime.open(artifact, Setup(engine.provider))

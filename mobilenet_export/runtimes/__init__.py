@@ -49,11 +49,13 @@ class Provider:
         name: As users type it, in any case.
         engine_name: As the runtime spells it.
         get: How to get a build that has it, or why there is none any more.
+        threads_option: Its own option for the number of threads, where it does not take the runtime's.
     """
 
     name: str
     engine_name: str = ""
     get: str = ""
+    threads_option: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,13 @@ PROVIDERS: tuple[Provider, ...] = (
         "XNNPACK",
         "XnnpackExecutionProvider",
         "not in the wheels of PyPI; Debian 13's python3-onnxruntime and the Android package have it",
+        "intra_op_num_threads",
     ),
     Provider(
-        "OpenVINO", "OpenVINOExecutionProvider", "pip install onnxruntime-openvino, instead of onnxruntime"
+        "OpenVINO",
+        "OpenVINOExecutionProvider",
+        "pip install onnxruntime-openvino, instead of onnxruntime",
+        "num_of_threads",
     ),
     Provider("QNN", "QNNExecutionProvider", "pip install onnxruntime-qnn, on a Snapdragon"),
     Provider("WebGPU", "WebGpuExecutionProvider", "in browsers: onnxruntime-web"),
@@ -63,7 +67,12 @@ class OnnxSession:
         for key, value in {**_QUIET, **setup.settings}.items():
             options.add_session_config_entry(key, value)
         self.provider = provider.name
-        self._session: Any = onnxruntime.InferenceSession(data, options, providers=[provider.engine_name])
+        own = (
+            {provider.threads_option: str(setup.threads)} if provider.threads_option and setup.threads else {}
+        )
+        self._session: Any = onnxruntime.InferenceSession(
+            data, options, providers=[(provider.engine_name, own)]
+        )
         self._input: str = self._session.get_inputs()[0].name
         shape = self._session.get_inputs()[0].shape
         self._channels_last = shape[-1] == 3
