@@ -115,6 +115,7 @@ def bundle(exported: tuple[Path, Printed]) -> Path:
         ["analyze"],
         ["models"],
         ["compat"],
+        ["deploy"],
         ["bench"],
         ["doctor"],
         ["calibration"],

@@ -47,8 +47,8 @@ STEPS = [
 LAYERS = [
     [*VALUES, "__init__"],
     STEPS,
-    ["formats", "runtimes", "requirements", "packages"],
-    ["agent"],
+    ["formats", "runtimes", "requirements", "packages", "devices"],
+    ["agent", "deployment"],
     ["pipeline"],
     ["cli"],
 ]
@@ -190,7 +190,7 @@ def test_nothing_at_the_top_of_a_module_is_unused() -> None:
     for text in texts:
         for word in re.findall(r"\w+", text):
             counts[word] = counts.get(word, 0) + 1
-    plugged = {"FORMAT", "PACKAGE", "REQUIREMENT", "RUNTIME", "__all__"}
+    plugged = {"DEVICE", "FORMAT", "PACKAGE", "REQUIREMENT", "RUNTIME", "__all__"}
     for module, path in MODULES.items():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
@@ -203,7 +203,8 @@ def test_nothing_at_the_top_of_a_module_is_unused() -> None:
 def test_help_needs_neither_torch_nor_onnxruntime_nor_numpy() -> None:
     code = (
         "import sys\nfrom mobilenet_export.cli import run\n"
-        "for command in ([], ['export'], ['validate'], ['analyze'], ['models'], ['compat'], ['bench'], ['doctor'],\n"
+        "for command in ([], ['export'], ['validate'], ['analyze'], ['models'],\n"
+        "                ['compat'], ['deploy'], ['bench'], ['doctor'],\n"
         "                ['calibration', 'lint'], ['calibration', 'synth']):\n"
         "    assert run([*command, '--help']) == 0\n"
         "heavy = {'torch', 'onnxruntime', 'onnx', 'numpy', 'PIL', 'ai_edge_litert', 'matplotlib'}\n"

@@ -11,6 +11,7 @@ from mobilenet_export.cli.analyze import analyze_command
 from mobilenet_export.cli.bench import bench_command
 from mobilenet_export.cli.calibration import lint_command, synth_command
 from mobilenet_export.cli.compat import compat_command
+from mobilenet_export.cli.deploy import deploy_command
 from mobilenet_export.cli.doctor import doctor_command
 from mobilenet_export.cli.export import export_command
 from mobilenet_export.cli.models import models_command
@@ -48,6 +49,7 @@ app.add_typer(calibration)
 app.command("analyze", short_help="Show which layers int8 loses accuracy in.")(analyze_command)
 app.command("bench", short_help="Measure latency.")(bench_command)
 app.command("compat", short_help="Say which runtimes and devices load the files.")(compat_command)
+app.command("deploy", short_help="Send a bundle to devices, check and measure it there.")(deploy_command)
 app.command("doctor", short_help="Say which runtimes and providers work here.")(doctor_command)
 app.command("models", short_help="List the variants.")(models_command)
 

@@ -3,6 +3,7 @@
 spec ─▶ reference (module) ─▶ source (graph) ─┬─▶ fp32, fp16 files
 images ─▶ activations ─▶ quantized graph ─────┴─▶ int8 files ─▶ sessions ─▶ drift ─▶ bundle
 bundle ─▶ integers, layer by layer against the source ─▶ layer report
+bundle ─▶ devices: probe ─▶ choose ─▶ send ─▶ check, bench ─▶ bundle/devices/
 files ─▶ sessions ─▶ latency report; files, tables of releases and boards ─▶ compat report
 """
 
@@ -10,6 +11,7 @@ from mobilenet_export.pipeline.analyze import AnalyzeRequest, analyze
 from mobilenet_export.pipeline.bench import BenchRequest, measure_latency
 from mobilenet_export.pipeline.cache import cache_folder
 from mobilenet_export.pipeline.compat import CompatRequest, compat
+from mobilenet_export.pipeline.deploy import DeployRequest, deploy
 from mobilenet_export.pipeline.doctor import diagnose
 from mobilenet_export.pipeline.export import Export, ExportRequest, check_request, export
 from mobilenet_export.pipeline.lint import LintRequest, lint
@@ -19,6 +21,7 @@ __all__ = [
     "AnalyzeRequest",
     "BenchRequest",
     "CompatRequest",
+    "DeployRequest",
     "Export",
     "ExportRequest",
     "LintRequest",
@@ -27,6 +30,7 @@ __all__ = [
     "cache_folder",
     "check_request",
     "compat",
+    "deploy",
     "diagnose",
     "export",
     "find_target",

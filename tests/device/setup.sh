@@ -1,0 +1,19 @@
+#!/bin/sh
+# Install the system tools that tests/device needs. Only as root on Debian; elsewhere the tests name what is missing.
+set -eu
+
+if [ "$(id -u)" -ne 0 ] || [ ! -f /etc/debian_version ]; then
+    echo "tests/device/setup.sh: not root on Debian: nothing installed" >&2
+    exit 0
+fi
+
+packages=""
+command -v mmdebstrap >/dev/null || packages="$packages mmdebstrap"
+command -v ssh >/dev/null || packages="$packages openssh-client"
+[ -x /usr/sbin/sshd ] || packages="$packages openssh-server"
+[ -f /usr/share/keyrings/debian-archive-trixie-stable.gpg ] || packages="$packages debian-archive-keyring"
+[ -z "$packages" ] && exit 0
+
+apt-get update --quiet --quiet
+# Policy 101: nothing that is installed here may start a service.
+RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends $packages
