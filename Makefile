@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 TORCH ?= torch==2.13.0$(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),+cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export test test-legacy test-sweep test-wheel test-ssh accuracy compare clean
+.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh accuracy compare clean
 
 help:
 	@echo "make export                        set up, then export MobileNetV2 with int8 to ./mobilenet_v2_100_224"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-legacy                   our files in tflite-runtime 2.14 and onnxruntime 1.16 (Python 3.11)"
 	@echo "make test-sweep                    6 widths x 4 resolutions of both architectures"
 	@echo "make test-wheel                    an installed wheel finds its data"
+	@echo "make test-arm                      bundles on emulated Raspberry Pis, in the real aarch64 wheels"
 	@echo "make test-ssh                      mnx deploy to a real sshd (Debian as root installs one)"
 	@echo "make accuracy DATA=DIR LABELS=CSV  the drift figures of the README, on labelled ImageNet photos"
 	@echo "make compare DATA=DIR LABELS=CSV   our int8 files beside those of ORT quantize_static and NNCF, in one table"
@@ -65,9 +66,14 @@ test-sweep: setup
 test-wheel: setup
 	$(BIN)/pytest -m slow tests/test_wheel.py
 
+# As root on Debian these two install what they need; elsewhere they skip, and say what is missing.
+test-arm: setup
+	sh tests/device/setup.sh
+	$(BIN)/pytest -m slow tests/device/test_arm.py
+
 test-ssh: setup
 	sh tests/device/setup.sh
-	$(BIN)/pytest -m slow tests/test_deploy.py
+	$(BIN)/pytest -m slow tests/device/test_deploy.py tests/device/test_pi.py
 
 accuracy: setup
 	DATA="$(DATA)" LABELS="$(LABELS)" $(BIN)/pytest -m slow tests/test_accuracy.py tests/test_hostile.py

@@ -132,7 +132,7 @@ def _usable_cores() -> int:
 
 def _cpu_name(cpuinfo: str) -> str:
     part = _entry(cpuinfo, "CPU part")
-    return _entry(cpuinfo, "model name") or _CORES.get(part, part) or platform.processor() or "unknown"
+    return _CORES.get(part) or _entry(cpuinfo, "model name") or part or platform.processor() or "unknown"
 
 
 def _memory_bytes() -> int:

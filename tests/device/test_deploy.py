@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sshd import NEEDS, SSHD, Server, free_port, make_key, proxied, serve
 
 from mobilenet_export import cli
 from mobilenet_export.bundle import DEVICE, DOCUMENT, EQUALIZATION, LABELS, RUN, SCHEMA, read_bundle
@@ -33,9 +33,8 @@ from mobilenet_export.devices import find_target
 from mobilenet_export.errors import ExitCode, MissingError, MnxError, UsageError
 from mobilenet_export.plugins import load_plugin, plugin_names
 
-SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
 pytestmark = pytest.mark.slow
-needs_sshd = pytest.mark.skipif(SSHD is None, reason="no sshd here: apt install openssh-server")
+needs_sshd = pytest.mark.skipif(SSHD is None, reason=NEEDS)
 
 TOOLS = (
     "sh env uname sed head grep tr df dirname cat mkdir mv rm ln cp find sha256sum wc ls touch rmdir readlink "
@@ -104,13 +103,21 @@ class Printed:
 class Device:
     """A login of its own on this machine, reached by ssh."""
 
+    server: Server
     home: Path
-    config: Path
-    port: int
-    key: Path
-    known_hosts: Path
-    server: subprocess.Popen[bytes]
     bare: Path
+
+    @property
+    def config(self) -> Path:
+        return self.server.config
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.server.known_hosts
 
     @property
     def bin(self) -> Path:
@@ -118,19 +125,7 @@ class Device:
 
     def host(self, name: str, **options: object) -> str:
         """Add a Host to the ssh config."""
-        settings = {
-            "HostName": "127.0.0.1",
-            "Port": self.port,
-            "IdentityFile": self.key,
-            "UserKnownHostsFile": self.known_hosts,
-            "GlobalKnownHostsFile": "/dev/null",
-            "IdentitiesOnly": "yes",
-            "IdentityAgent": "none",
-            "StrictHostKeyChecking": "ask",
-        } | options
-        lines = [f"Host {name}", *(f"  {key} {value}" for key, value in settings.items())]
-        self.config.write_text(self.config.read_text() + "\n".join(lines) + "\n")
-        return name
+        return self.server.host(name, **options)
 
     def python(self, **packages: str) -> None:
         """Give it a Python that has packages."""
@@ -152,18 +147,6 @@ class Device:
         return {str(path.relative_to(self.home)) for path in self.home.rglob("*") if "bin" not in path.parts}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def make_key(path: Path) -> str:
-    """Make a key pair, and return the public half."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
-    return path.with_name(path.name + ".pub").read_text()
-
-
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python without any packages."""
@@ -174,54 +157,19 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def device(tmp_path: Path, bare: Path) -> Iterator[Device]:
-    etc, home = tmp_path / "etc", tmp_path / "ho me"
-    etc.mkdir()
+    home = tmp_path / "ho me"
     (home / "bin").mkdir(parents=True)
     for tool in TOOLS.split():
         (home / "bin" / tool).symlink_to(str(shutil.which(tool)))
-    public = make_key(etc / "host")
-    (etc / "authorized").write_text(make_key(etc / "key"))
-    (etc / "config").touch()
-    port = free_port()
-    (etc / "known").write_text(f"[127.0.0.1]:{port} {public}")
-    login = etc / "login"
-    login.write_text(
+    login = (
         f'cd "{home}"; echo "Welcome to the Pi"\n'
         f'exec env -i HOME="{home}" PATH="{home}/bin" PYTHONPATH="{home}/site" sh -c "$SSH_ORIGINAL_COMMAND"\n'
     )
-    options = {
-        "ListenAddress": "127.0.0.1",
-        "Port": port,
-        "HostKey": etc / "host",
-        "AuthorizedKeysFile": etc / "authorized",
-        "PidFile": "none",
-        "UsePAM": "no",
-        "StrictModes": "no",
-        "PasswordAuthentication": "no",
-        "ForceCommand": f"/bin/sh '{login}'",
-    }
-    (etc / "sshd_config").write_text("".join(f"{key} {value}\n" for key, value in options.items()))
-    if os.getuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)
-    with (etc / "log").open("wb") as log:
-        server = subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(etc / "sshd_config")], stderr=log)
-    found = Device(home, etc / "config", port, etc / "key", etc / "known", server, bare)
-    found.host("pi")
-    found.python(numpy="2.2", pillow="11.0", onnxruntime="1.32.0")
-    try:
-        wait_for_port(port)
+    with serve(tmp_path / "etc", login) as server:
+        found = Device(server, home, bare)
+        found.host("pi")
+        found.python(numpy="2.2", pillow="11.0", onnxruntime="1.32.0")
         yield found
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def wait_for_port(port: int) -> None:
-    for _ in range(100):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.05)
-    raise AssertionError("sshd does not listen")
 
 
 @pytest.fixture
@@ -261,50 +209,6 @@ def mnx(capfd: pytest.CaptureFixture[str], device: Device) -> Mnx:
         return Printed(code, *capfd.readouterr())
 
     return run
-
-
-class Proxy:
-    """Passes connections on to a port; cuts them after so many bytes from the client, or slows them down."""
-
-    def __init__(self, port: int, cut_after: int | None = None, pause_s: float = 0.0) -> None:
-        self._to, self._left, self._pause_s = port, cut_after, pause_s
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = self._server.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._server.accept()
-                server = socket.create_connection(("127.0.0.1", self._to))
-                threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
-                threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
-
-    def _pass(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 14):
-                if counted and self._left is not None:
-                    self._left -= len(data)
-                    if self._left < 0:
-                        break
-                sink.sendall(data)
-                time.sleep(self._pause_s if counted else 0)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def close(self) -> None:
-        self._server.close()
-
-
-@contextlib.contextmanager
-def proxied(port: int, **options: Any) -> Iterator[Proxy]:
-    proxy = Proxy(port, **options)
-    try:
-        yield proxy
-    finally:
-        proxy.close()
 
 
 def ssh_processes(config: Path) -> list[str]:
@@ -684,10 +588,10 @@ def test_ending_a_transfer_leaves_no_process_and_keeps_what_came(
 
 @needs_sshd
 def test_a_secret_is_asked_for_on_a_terminal_alone(mnx: Mnx, device: Device, bundle: Path) -> None:
-    secret = device.key.with_name("secret")
+    secret = device.server.key.with_name("secret")
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "sesame", "-f", str(secret)]
     subprocess.run(command, check=True)
-    device.key.with_name("authorized").write_text(secret.with_suffix(".pub").read_text())
+    device.server.key.with_name("authorized").write_text(secret.with_suffix(".pub").read_text())
     host = device.host("secret", IdentityFile=secret)
     assert "run this on a terminal" in mnx(host, bundle).errors[0][1]
     spawn = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
