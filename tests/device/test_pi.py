@@ -59,7 +59,7 @@ def plug(reachable: None, tmp_path: Path, config: Path) -> Iterator[Callable[...
         def make(name: str, **properties: Any) -> Path:
             home = tmp_path / name
             home.mkdir(exist_ok=True)
-            server = stack.enter_context(serve(tmp_path / f"{name} etc", arm.Pi(home, **properties).login()))
+            server = stack.enter_context(serve(tmp_path / f"{name}-etc", arm.Pi(home, **properties).login()))
             server.host(name)
             config.write_text(config.read_text() + server.config.read_text())
             return home
