@@ -63,6 +63,7 @@ class LatencyRow:
         rounds_ms: Milliseconds of every inference, by round.
         cold: Of its first use.
         elsewhere: Nodes that another provider ran, as `operator name`.
+        nodes: How many there are; 0 where the engine does not tell.
         unfused: Of an int8 file, nodes that ran in float.
     """
 
@@ -75,6 +76,7 @@ class LatencyRow:
     rounds_ms: tuple[tuple[float, ...], ...]
     cold: Cold | None = None
     elsewhere: tuple[str, ...] = ()
+    nodes: int = 0
     unfused: tuple[str, ...] = ()
 
     @property
@@ -121,6 +123,7 @@ class LatencyRow:
             "first_ms": _short(self.cold.first_ms) if self.cold else None,
             "peak_rss_bytes": self.cold.peak_rss_bytes if self.cold else None,
             "elsewhere": list(self.elsewhere),
+            "nodes": self.nodes,
             "unfused": list(self.unfused),
             "rounds_ms": [[_short(sample) for sample in samples] for samples in self.rounds_ms],
         }
@@ -238,8 +241,15 @@ def _is_fp32_of(one: LatencyRow, row: LatencyRow) -> bool:
 
 
 def _fallen_back(rows: Sequence[LatencyRow]) -> list[str]:
-    return [
-        f"{row.name}: {len(row.elsewhere)} nodes fell back to another provider: {', '.join(row.elsewhere[:5])}"
-        for row in rows
-        if row.elsewhere
-    ]
+    notes = []
+    for row in rows:
+        if row.elsewhere and len(row.elsewhere) == row.nodes:
+            notes.append(
+                f"{row.name}: {row.provider} takes none of its {row.nodes} nodes; the CPU ran them all"
+            )
+        elif row.elsewhere:
+            first = ", ".join(row.elsewhere[:5])
+            notes.append(
+                f"{row.name}: {len(row.elsewhere)} of {row.nodes} nodes fell back to the CPU: {first}"
+            )
+    return notes

@@ -1,5 +1,6 @@
 """Latency: the statistics, the turns that rows take, and what `mnx bench` and `mnx doctor` say."""
 
+import dataclasses
 import json
 import math
 import random
@@ -97,8 +98,11 @@ def test_int8_that_is_slower_than_its_fp32_is_explained() -> None:
 
 
 def test_nodes_that_fell_back_are_named() -> None:
-    (note,) = explain([row("a.onnx", [[1.0]], elsewhere=("Softmax probabilities",))], X86)
-    assert "1 nodes fell back to another provider: Softmax probabilities" in note
+    some = row("a.onnx", [[1.0]], elsewhere=("Softmax probabilities",), nodes=2)
+    (note,) = explain([some], X86)
+    assert "1 of 2 nodes fell back to the CPU: Softmax probabilities" in note
+    (note,) = explain([dataclasses.replace(some, nodes=1)], X86)
+    assert "CPU takes none of its 1 nodes" in note
 
 
 def test_a_report_keeps_every_sample() -> None:

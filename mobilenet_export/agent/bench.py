@@ -159,6 +159,7 @@ def _row(entry: Entry, contestant: Contestant) -> LatencyRow:
         batch=len(entry.batch),
         rounds_ms=tuple(contestant.rounds_ms),
         cold=measure_cold(start, artifact.data),
+        nodes=len(placed),
         elsewhere=tuple(_told(one) for one in placed if one.provider != session.provider),
         unfused=tuple(_told(one) for one in placed if artifact.precision == "int8" and _is_float(one)),
     )

@@ -22,10 +22,13 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = CHECKOUT / "build" / "device"
 
-SYSTEM = (
-    "mmdebstrap --quiet --arch=arm64 --variant=extract --include=python3-minimal,libpython3.11-stdlib,"
-    "libstdc++6,libgcc-s1,coreutils,dash,findutils,grep,sed,mawk,libc-bin bookworm"
-)
+_LOGIN = "python3-minimal,libstdc++6,libgcc-s1,coreutils,dash,findutils,grep,sed,mawk,libc-bin"
+_SYSTEM = "mmdebstrap --quiet --arch=arm64 --variant=extract --include="
+SYSTEMS = {
+    "bookworm": f"{_SYSTEM}{_LOGIN},libpython3.11-stdlib bookworm",
+    "trixie": f"{_SYSTEM}{_LOGIN},base-files,python3-onnxruntime,python3-numpy,python3-pil trixie",
+}
+"""Debian 12 without, and 13 with its own build of ONNX Runtime, which has XNNPACK; no script of theirs has run."""
 EMULATOR = "mmdebstrap --quiet --arch=amd64 --variant=extract --include=qemu-user trixie"
 PYTHON = (
     "--python-version",
@@ -42,12 +45,16 @@ PYTHON = (
 PLATFORMS = ("manylinux2014", *(f"manylinux_2_{minor}" for minor in (17, 24, 27, 28, 31, 34, 35, 36)))
 PACKAGES = {
     "none": (),
+    "its own": (),
     "onnxruntime": ("onnxruntime", "numpy", "pillow", "--constraint", "constraints.txt"),
     "litert": ("ai-edge-litert", "numpy", "pillow", "--constraint", "constraints.txt"),
     "tflite_runtime": ("tflite-runtime==2.14.0", "numpy==1.26.4", "pillow==13.0.0"),
     "onnxruntime 1.21": ("onnxruntime==1.21.0", "numpy==2.4.6", "pillow==13.0.0"),
 }
 """What a device's Python has, by name."""
+
+_ALTERNATIVES = "/usr/lib/aarch64-linux-gnu/blas:/usr/lib/aarch64-linux-gnu/lapack"
+"""Where Debian's numpy finds its BLAS as long as no script has set a link to it."""
 
 _MAGIC = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
 _MASK = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
@@ -59,7 +66,7 @@ mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
 printf ':arm64:M::%s:%s:%s:F' '{_MAGIC}' '{_MASK}' "$emulator" > /proc/sys/fs/binfmt_misc/register
 mount --bind "$home" "$root/home/pi"
 [ "$python" = True ] || mount --bind /dev/null "$root/usr/bin/python3.11"
-mount --bind "$packages" "$root/usr/lib/python3/dist-packages"
+[ -z "$packages" ] || mount --bind "$packages" "$root/usr/lib/python3/dist-packages"
 mount -t tmpfs tmpfs "$root/tmp"
 for place in proc dev sys; do mount --rbind "/$place" "$root/$place"; done
 exec chroot "$root" /usr/bin/env -i "$@"
@@ -102,9 +109,9 @@ def _made(name: str, recipe: Sequence[str]) -> Path:
 
 
 @functools.cache
-def system() -> Path:
-    """Return the root of Debian 12 for arm64, with Python 3.11 and what a login needs."""
-    root = _made("system", SYSTEM.split())
+def system(name: str) -> Path:
+    """Return the root of one of `SYSTEMS` for arm64, with Python and what a login needs."""
+    root = _made(name, SYSTEMS[name].split())
     for folder in ("home/pi", "usr/lib/python3/dist-packages", "proc", "dev", "sys", "tmp"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     return root
@@ -134,12 +141,14 @@ class Pi:
         home: Of the only user, /home/pi there.
         cpu: As qemu calls it.
         has: Of `PACKAGES`.
+        system: Of `SYSTEMS`.
         python: Whether there is one.
     """
 
     home: Path
     cpu: str = "cortex-a72"
     has: str = "onnxruntime"
+    system: str = "bookworm"
     python: bool = True
 
     def command(self, *words: str, environment: Mapping[str, str] | None = None) -> list[str]:
@@ -149,9 +158,11 @@ class Pi:
             "LANG": "C.UTF-8",
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "QEMU_CPU": self.cpu,
+            "LD_LIBRARY_PATH": _ALTERNATIVES if self.has == "its own" else "",
             **(environment or {}),
         }
-        given = [str(system()), str(packages(self.has)), str(self.home), str(self.python), str(emulator())]
+        there = "" if self.has == "its own" else str(packages(self.has))
+        given = [str(system(self.system)), there, str(self.home), str(self.python), str(emulator())]
         variables = [f"{name}={value}" for name, value in settings.items()]
         inside = ["/bin/sh", "-c", 'cd && exec "$@"', "sh", *words]
         return [*_unshare(), "sh", "-c", _ENTER, "sh", *given, *variables, *inside]

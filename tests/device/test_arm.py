@@ -73,6 +73,19 @@ def test_onnxruntime_1_21_dies_on_a_pi_4_and_not_on_a_pi_5(bundles: dict[str, Pa
     assert on(five, "check")["verdict"] == "pass"
 
 
+def test_xnnpack_of_debian_13_runs_what_it_can_and_the_rest_is_named(bundles: dict[str, Path]) -> None:
+    pi = arm.Pi(bundles["v2"], "cortex-a76", "its own", system="trixie")
+    fp32, int8 = (f"mobilenet_v2_100_96_{precision}.onnx" for precision in ("fp32", "int8"))
+    files = ("--file", fp32, "--file", int8)
+    report = on(pi, "check", *files, "--runtime", "onnxruntime:xnnpack")
+    assert {(row["provider"], row["verdict"]) for row in report["rows"]} == {("XNNPACK", "pass")}
+    found = on(pi, "bench", *files, "--runtime", "onnxruntime:xnnpack", "--runs", "1")
+    nodes = {row["file"]: (len(row["elsewhere"]), row["nodes"]) for row in found["rows"]}
+    assert 0 < nodes[fp32][0] < nodes[fp32][1]
+    assert nodes[int8][0] == nodes[int8][1]
+    assert any("XNNPACK takes none of its" in note for note in found["notes"])
+
+
 def test_a_flipped_byte_is_named_there_too(bundles: dict[str, Path], tmp_path: Path) -> None:
     place = Path(shutil.copytree(bundles["v2"], tmp_path / "home"))
     file = place / "mobilenet_v2_100_96_int8.tflite"
