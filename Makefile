@@ -68,12 +68,12 @@ test-wheel: setup
 
 # As root on Debian these two install what they need; elsewhere they skip, and say what is missing.
 test-arm: setup
-	sh tests/device/setup.sh
-	$(BIN)/pytest -m slow tests/device/test_arm.py
+	sh tests/setup_devices.sh
+	$(BIN)/pytest -m slow tests/test_arm.py
 
 test-ssh: setup
-	sh tests/device/setup.sh
-	$(BIN)/pytest -m slow tests/device/test_deploy.py tests/device/test_pi.py
+	sh tests/setup_devices.sh
+	$(BIN)/pytest -m slow tests/test_deploy.py tests/test_pi.py
 
 accuracy: setup
 	DATA="$(DATA)" LABELS="$(LABELS)" $(BIN)/pytest -m slow tests/test_accuracy.py tests/test_hostile.py

@@ -63,7 +63,7 @@ Batch = tuple[tuple[str, ...], FloatArray]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -198,7 +198,7 @@ def preprocess(image: Image.Image, how: Preprocess) -> FloatArray:
     if how.crop_px > how.resize_px:
         problem = f"a crop of {how.crop_px} px does not fit a short side of {how.resize_px} px"
         raise UsageError(problem, "set preprocess.resize_px to at least the crop")
-    resized = image.resize(_resized_size(image.size, how.resize_px), _FILTERS[how.interpolation])
+    resized = image.resize(_resized_size(image.size, how.resize_px), FILTERS[how.interpolation])
     left, top = (round((side_px - how.crop_px) / 2.0) for side_px in resized.size)
     cropped = resized.crop((left, top, left + how.crop_px, top + how.crop_px))
     unit = np.asarray(cropped, dtype=np.float32) / np.float32(255)
@@ -635,12 +635,14 @@ def read_labels_csv(path: Path) -> tuple[LabelRow, ...]:
         text = path.read_text(encoding="utf-8-sig")
         reader = csv.reader(StringIO(text, newline=""), strict=True)
         rows = [(reader.line_num, row) for row in reader if row]
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise UsageError(f"no such file: {path}", "give a CSV of file,label") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DamagedInputError(f"{path}: not a readable CSV file: {error}", "save it as UTF-8 CSV") from None
     if rows and [cell.strip().lower() for cell in rows[0][1]] == ["file", "label"]:
         rows = rows[1:]
+    if not rows:
+        raise DamagedInputError(f"{path}: no rows in it", "a row is file,label; label is a class index")
     labels: dict[str, LabelRow] = {}
     for line, cells in rows:
         row = _parse_row(path, line, cells)

@@ -159,7 +159,9 @@ def requantize(quantized: QuantizedGraph, node: Kernel, accumulators: NDArray[np
     """Accumulators → integers of the layer's output."""
     source, target = quantized.tensors[node.input], quantized.tensors[node.name]
     multiplier = np.float32(source.scale) * quantized.kernels[node.name].scale / np.float32(target.scale)
-    return to_integers(accumulators.astype(np.float32) * multiplier, target)
+    with np.errstate(over="ignore"):  # an absurd bias; infinity is clipped as any large value is
+        steps = accumulators.astype(np.float32) * multiplier
+    return to_integers(steps, target)
 
 
 def to_integers(steps: FloatArray, scale: TensorScale) -> IntegerArray:

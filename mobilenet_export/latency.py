@@ -18,6 +18,9 @@ from typing import Any
 from mobilenet_export.artifact import Precision
 from mobilenet_export.machine import Condition, Machine
 
+FEWEST_ROUNDS = 6
+"""Of fewer, not even the extremes hold a median in 95 of 100 cases: 2/2⁵ > 5 %."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cold:
@@ -37,16 +40,22 @@ class Cold:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times as fast one row is as another, with its 95 % interval."""
+    """How many times as fast one row is as another, with its 95 % interval and how many rounds it is of."""
 
     times: float
     low: float
     high: float
+    rounds: int
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether so many rounds make a 95 % interval; of fewer, low and high are merely the extremes."""
+        return self.rounds >= FEWEST_ROUNDS
 
     @property
     def is_clear(self) -> bool:
         """Whether the interval tells which of both is faster."""
-        return self.low > 1 or self.high < 1
+        return self.has_interval and (self.low > 1 or self.high < 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +110,7 @@ class LatencyRow:
         pairs = zip(other.rounds_ms, self.rounds_ms, strict=True)
         ratios = sorted(median(theirs) / median(ours) for theirs, ours in pairs)
         cut = _cut(len(ratios))
-        return Ratio(median(ratios), ratios[cut], ratios[-1 - cut])
+        return Ratio(median(ratios), ratios[cut], ratios[-1 - cut], len(ratios))
 
     def to_json(self, first: "LatencyRow") -> dict[str, Any]:
         """Return the row as a JSON-able table, with every sample."""
@@ -118,7 +127,7 @@ class LatencyRow:
             "p99_ms": _short(self.percentile_ms(99)),
             "min_ms": _short(min(self.samples_ms)),
             "ratio": _short(ratio.times),
-            "ratio_interval": [_short(ratio.low), _short(ratio.high)],
+            "ratio_interval": [_short(ratio.low), _short(ratio.high)] if ratio.has_interval else None,
             "load_ms": _short(self.cold.load_ms) if self.cold else None,
             "first_ms": _short(self.cold.first_ms) if self.cold else None,
             "peak_rss_bytes": self.cold.peak_rss_bytes if self.cold else None,
@@ -216,6 +225,12 @@ def explain(rows: Sequence[LatencyRow], machine: Machine) -> tuple[str, ...]:
     notes = [*_slow_int8(rows, machine), *_fallen_back(rows)]
     if any("–" in place for place in ranks(rows)):
         notes.append("rows that share a rank cannot be told apart here: more --runs, or a quieter machine")
+    if len(rows) > 1 and len(rows[0].rounds_ms) < FEWEST_ROUNDS:
+        notes.append(f"fewer than {FEWEST_ROUNDS} rounds tell no interval: give --runs 100")
+    crowded = sorted({row.threads for row in rows if row.threads > machine.cores})
+    if crowded:
+        told = ", ".join(map(str, crowded))
+        notes.append(f"{told} threads on {machine.cores} cores wait for each other")
     return tuple(notes)
 
 
@@ -227,7 +242,7 @@ def _slow_int8(rows: Sequence[LatencyRow], machine: Machine) -> list[str]:
             continue
         ratio = row.speed_over(peer)
         if ratio.high < 1:
-            reasons = [machine.int8]
+            reasons = [machine.int8] if row.threads <= machine.cores else ["more threads than cores"]
             if row.unfused:
                 reasons.append(f"{len(row.unfused)} nodes run in float: {', '.join(row.unfused[:5])}")
             notes.append(f"{row.name} is slower than fp32, {ratio.times:.2f}×: {'; '.join(reasons)}")

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import arm
 import numpy as np
 import pytest
+import sshd
 from ai_edge_litert import schema_py_generated as schema
 
 from mobilenet_export import images
@@ -28,13 +30,14 @@ from mobilenet_export.pipeline.export import (
     ExportRequest,
     Spellings,
     choose_images,
+    export,
     halve,
     quantize,
     write_artifacts,
 )
 from mobilenet_export.pipeline.reference import Source, capture, open_reference
 from mobilenet_export.quantized import QuantizedGraph
-from mobilenet_export.recipe import QuantRecipe
+from mobilenet_export.recipe import QuantRecipe, find_recipe
 from mobilenet_export.spec import find_spec, resize_spec
 
 FEW_IMAGES = QuantRecipe(
@@ -218,3 +221,36 @@ class TfliteFile:
             self.kind(name)
         ]
         return np.asarray(self.model.buffers[tensor.buffer].data, np.uint8).view(kind).reshape(tensor.shape)
+
+
+# Emulated devices
+
+DEVICE_PX = 96
+
+
+@pytest.fixture(scope="session")
+def emulated() -> None:
+    """Skip where there can be no emulated device."""
+    if reason := arm.missing():
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def reachable(emulated: None) -> None:
+    """Skip where it cannot be reached by ssh, too."""
+    if sshd.SSHD is None:
+        pytest.skip(sshd.NEEDS)
+
+
+@pytest.fixture(scope="session")
+def bundles(emulated: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """V1 and V2 with their own weights, small enough to emulate, in every precision and format."""
+    return {
+        arch: make_bundle(arch, tmp_path_factory.mktemp("bundles") / f"{arch} 96 px") for arch in ("v1", "v2")
+    }
+
+
+def make_bundle(arch: str, out: Path) -> Path:
+    spec = resize_spec(find_spec(arch), None, DEVICE_PX, None)
+    export(ExportRequest(spec, out, PRECISIONS, ("onnx", "tflite"), find_recipe("int8-fast")))
+    return out

@@ -316,6 +316,27 @@ def test_the_mistake_of_an_app_is_named(exported: Path, tmp_path: Path, app: Any
     assert mistake.name in found.stdout
 
 
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda values: values[::-1], "the images are in another order: 3, 2, 1, 0"),
+        (lambda values: np.full_like(values, np.nan), "they hold NaN"),
+        (lambda values: np.zeros_like(values), "the same for every image"),
+        (
+            lambda values: values + np.sin(np.arange(values.size)).reshape(values.shape) * 9,
+            "no known mistake",
+        ),
+    ],
+)
+def test_outputs_that_no_network_gave_are_told_apart(
+    exported: Path, tmp_path: Path, app: Any, spoil: Callable[[np.ndarray], np.ndarray], words: str
+) -> None:
+    np.save(tmp_path / "own.npy", spoil(app(None)))
+    found = run(exported, "check", "--outputs", str(tmp_path / "own.npy"))
+    assert found.returncode == ExitCode.CHECK_FAILED
+    assert words in found.stdout
+
+
 def test_the_shifted_classes_of_an_app_are_named(exported: Path, tmp_path: Path, app: Any) -> None:
     np.save(tmp_path / "own.npy", np.roll(app(None), 1, axis=1))
     assert (
@@ -346,6 +367,10 @@ def test_photos_are_named(exported: Path, tmp_path: Path) -> None:
     found = document(run(exported, "classify", str(photo), str(tmp_path / "a photo.jpg"), "--json"))
     assert [one[1] for one in found["images"][str(photo)]] == [one["label"] for one in recorded]
     assert len(found["images"]) == 2
+    mixed = run(exported, "classify", "labels.txt", str(photo))
+    assert mixed.returncode == ExitCode.DAMAGED
+    assert "labels.txt: not an image" in mixed.stderr
+    assert recorded[0]["label"] in mixed.stdout
 
 
 def test_latency_is_measured_with_its_samples(exported: Path) -> None:

@@ -115,6 +115,7 @@ def bundle(exported: tuple[Path, Printed]) -> Path:
         ["analyze"],
         ["models"],
         ["compat"],
+        ["recipes"],
         ["deploy"],
         ["bench"],
         ["doctor"],
@@ -1024,3 +1025,23 @@ def test_an_interrupt_is_said_and_ends_in_130(
 def test_no_arguments_show_the_help(mnx: Callable[..., Printed]) -> None:
     printed = mnx()
     assert "Usage:" in printed.out + printed.err
+
+
+# Recipes
+
+
+def test_a_recipe_prints_as_the_toml_that_it_is(mnx: Callable[..., Printed]) -> None:
+    listed = mnx("recipes").out
+    assert [line.split(":")[0] for line in listed.splitlines()] == ["int8", "int8-fast", "int8-per-tensor"]
+    printed = mnx("recipes", "int8").out
+    assert printed == shipped_path("calibration", "recipes", "int8.toml").read_text(encoding="utf-8")
+    assert mnx("recipes", "int9").hint.startswith("did you mean int8?")
+
+
+def test_a_checkpoint_that_nothing_needs_is_refused(mnx: Callable[..., Printed], tmp_path: Path) -> None:
+    made = mnx("export", *SMALL, "--weights", "none", "--out", tmp_path / "plain")
+    assert made.code == 0, made.err
+    (tmp_path / "other.safetensors").write_bytes(b"")
+    printed = mnx("validate", tmp_path / "plain", "--checkpoint", tmp_path / "other.safetensors")
+    assert printed.code == ExitCode.USAGE
+    assert "not from a checkpoint of yours" in printed.err

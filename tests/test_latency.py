@@ -21,8 +21,9 @@ from mobilenet_export.artifact import Precision
 from mobilenet_export.checks.latency import Contestant, Plan, race
 from mobilenet_export.cli import run
 from mobilenet_export.errors import ExitCode
-from mobilenet_export.latency import Cold, LatencyReport, LatencyRow, explain, ranks
-from mobilenet_export.machine import Machine, condition, this_machine
+from mobilenet_export.cli.bench import print_latency
+from mobilenet_export.latency import Cold, LatencyReport, LatencyRow, Minute, explain, ranks
+from mobilenet_export.machine import Condition, Machine, condition, this_machine
 from mobilenet_export.pipeline import ExportRequest, diagnose, export
 from mobilenet_export.spec import find_spec, resize_spec
 
@@ -236,13 +237,37 @@ def test_the_tables_can_be_read(bundle: Path, capsys: pytest.CaptureFixture[str]
     assert "from photo to answer, first row: decode " in out
     assert all(len(line) <= 120 for line in out.splitlines())
     assert run(["bench", str(bundle / "mobilenet_v2_025_96_int8.tflite"), "--minutes", "0.01"]) == 0
-    assert "over time" in capsys.readouterr().out
+    assert "inferences of each" in capsys.readouterr().out
+
+
+def test_a_run_by_time_shows_the_first_minute_beside_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+    cool, hot = Condition(50, 1800, "ondemand", False), Condition(81, 1200, "ondemand", True)
+    minutes = (Minute((10.0,), cool), Minute((12.0,), hot), Minute((15.0,), hot))
+    print_latency(LatencyReport(X86, (row("a.onnx", [[10.0]] * 20),), minutes=minutes))
+    out = capsys.readouterr().out
+    assert "10.00 ms" in out
+    assert "15.00 ms  +50.0 %" in out
+    assert "▁" in out
+    assert "throttled in minutes 2, 3" in out
+
+
+def test_few_rounds_rank_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row("fast", [[1.0]] * 5), row("slow", [[2.0]] * 5)]
+    assert ranks(rows) == ["1–2", "1–2"]
+    assert any("fewer than 6 rounds" in note for note in explain(rows, X86))
+    assert rows[1].to_json(rows[0])["ratio_interval"] is None
+
+
+def test_more_threads_than_cores_are_remarked_upon() -> None:
+    crowded = dataclasses.replace(row("a.onnx", [[1.0]] * 20), threads=5)
+    assert explain([crowded], X86) == ("5 threads on 2 cores wait for each other",)
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (["--threads", "0"], ExitCode.USAGE, "--threads 0: must be 1 or more"),
+        (["--threads", "9999"], ExitCode.USAGE, "this machine has"),
         (["--threads", "1,x"], ExitCode.USAGE, "not whole numbers"),
         (["--runs", "0"], ExitCode.USAGE, "must be above 0"),
         (["--minutes", "-1"], ExitCode.USAGE, "must be above 0"),

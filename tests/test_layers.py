@@ -204,7 +204,7 @@ def test_help_needs_neither_torch_nor_onnxruntime_nor_numpy() -> None:
     code = (
         "import sys\nfrom mobilenet_export.cli import run\n"
         "for command in ([], ['export'], ['validate'], ['analyze'], ['models'],\n"
-        "                ['compat'], ['deploy'], ['bench'], ['doctor'],\n"
+        "                ['compat'], ['recipes'], ['deploy'], ['bench'], ['doctor'],\n"
         "                ['calibration', 'lint'], ['calibration', 'synth']):\n"
         "    assert run([*command, '--help']) == 0\n"
         "heavy = {'torch', 'onnxruntime', 'onnx', 'numpy', 'PIL', 'ai_edge_litert', 'matplotlib'}\n"

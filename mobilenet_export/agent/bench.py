@@ -1,5 +1,6 @@
 """Latency of files in runtimes, on the machine that this runs on."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ _INTEGER = (
 )
 """In the names of operators that an int8 file may run as: integers, the way in and out, and a closing softmax."""
 _SPLIT_RUNS = 20
+_THREADS_PER_CORE = 4
 _LONGEST_MINUTES = 24 * 60
 
 
@@ -241,6 +243,11 @@ def parse_threads(text: str) -> tuple[int, ...]:
         raise UsageError(f"--threads {text}: not whole numbers", "for example --threads 1,2") from None
     if min(found) < 1:
         raise UsageError(f"--threads {text}: must be 1 or more", "for example --threads 1,2")
+    most = _THREADS_PER_CORE * (os.cpu_count() or 1)
+    if max(found) > most:
+        raise UsageError(
+            f"--threads {max(found)}: this machine has {os.cpu_count()} cores", f"at most {most}"
+        )
     return tuple(dict.fromkeys(found))
 
 

@@ -278,7 +278,8 @@ def check_outputs(path: Path, recorded: Recorded, artifacts: Sequence[Artifact],
     if not passed and _is_softmax_of(found, recorded, artifacts):
         detail, passed = "as recorded, after a softmax", True
     if not passed:
-        detail = _explain_app(found, recorded, artifacts, engine) or f"nearest is this file, {detail}"
+        unknown = f"no known mistake explains it; closest to this file, {detail}"
+        detail = _explain_app(found, recorded, artifacts, engine) or unknown
     top5 = best_five(found[0], recorded.labels)
     verdict: Verdict = "pass" if passed else "fail"
     return CheckRow(nearest.file, nearest.precision, "your app", "", verdict, detail, top5)
@@ -293,6 +294,14 @@ def _is_softmax_of(found: FloatArray, recorded: Recorded, artifacts: Sequence[Ar
 def _explain_app(
     found: FloatArray, recorded: Recorded, artifacts: Sequence[Artifact], engine: Engine
 ) -> str | None:
+    if not np.isfinite(found).all():
+        return "they hold NaN or infinity"
+    if len(found) > 1 and np.ptp(found, axis=0).max() == 0:
+        return "they are the same for every image: the images do not reach the network"
+    for artifact in artifacts:
+        target = recorded.outputs[artifact.file]
+        if (order := _order(found, target)) is not None:
+            return f"the images are in another order: {', '.join(map(str, order))} instead of 0, 1, …"
     for shift in (-1, 1):
         targets = (np.roll(recorded.outputs[artifact.file], shift, axis=1) for artifact in artifacts)
         if min(distance(target, found) for target in targets) < 0.1:
@@ -300,6 +309,13 @@ def _explain_app(
     runs = [_runner(engine.runtime.open(artifact)) for artifact in artifacts]
     mistake = find_mistake(runs, recorded.pictures, recorded.spec.preprocess, found)
     return f"in the app {mistake}" if mistake else None
+
+
+def _order(found: FloatArray, target: FloatArray) -> list[int] | None:
+    """Return which recorded image each row is of, where every row is of another and they are only out of order."""
+    order = [int(np.linalg.norm(target - row, axis=1).argmin()) for row in found]
+    is_moved = sorted(order) == list(range(len(found))) and order != list(range(len(found)))
+    return order if is_moved and distance(found, target[order]) < 0.1 else None
 
 
 def _read_outputs(path: Path) -> FloatArray:

@@ -23,7 +23,7 @@ from mobilenet_export.agent.check import CheckReport, best_five, check, check_ou
 from mobilenet_export.agent.request import Engine, find_engines, pairs
 from mobilenet_export.bundle import Bundle, read_bundle
 from mobilenet_export.checks.latency import Plan
-from mobilenet_export.errors import ExitCode, explain_error
+from mobilenet_export.errors import DamagedInputError, ExitCode, explain_error
 from mobilenet_export.images import open_image, preprocess
 from mobilenet_export.latency import LatencyReport, ranks
 from mobilenet_export.runtimes import Setup
@@ -46,7 +46,7 @@ def main(folder: str | None = None) -> int:
         return _fail(*explain_error(error))
 
 
-def _fail(message: str, hint: str, code: int) -> int:
+def _fail(message: str, hint: str, code: ExitCode) -> ExitCode:
     sys.stderr.write(f"error: {message}\nhint: {hint}\n")
     return code
 
@@ -162,7 +162,8 @@ def _bench_lines(report: LatencyReport) -> list[str]:
     for row, rank in zip(report.rows, ranks(report.rows), strict=True):
         ratio = row.speed_over(report.rows[0])
         percentiles = [f"{row.percentile_ms(percent):.2f}" for percent in (50, 90, 99)]
-        speed = f"{ratio.times:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+        interval = f"({ratio.low:.2f} to {ratio.high:.2f})" if ratio.has_interval else "(too few runs)"
+        speed = f"{ratio.times:.2f} {interval}"
         memory = f"{row.cold.peak_rss_bytes / 2**20:.0f}" if row.cold else ""
         cells.append(
             (row.file, f"{row.runtime}:{row.provider}", str(row.threads), *percentiles, speed, rank, memory)
@@ -175,13 +176,18 @@ def _classify(options: argparse.Namespace) -> int:
     bundle, spec, engines = _open(options)
     artifact, engine = next(pairs(select(bundle.artifacts(), options.file), engines))
     session, labels = engine.runtime.open(artifact, Setup(engine.provider)), bundle.labels()
-    found = {}
+    found, code = {}, ExitCode.DONE
     for name in options.images:
-        values = preprocess(open_image(Path(name), name), spec.preprocess)
-        found[name] = best_five(session.run(values[np.newaxis])[0], labels)
+        try:
+            values = preprocess(open_image(Path(name), name), spec.preprocess)
+        except DamagedInputError as error:  # one bad photo hides no other
+            code = _fail(*explain_error(error))
+        else:
+            found[name] = best_five(session.run(values[np.newaxis])[0], labels)
     document = {"kind": "classify", "file": artifact.file, "images": found}
-    _print(options, document, lambda: [_answer(name, top5) for name, top5 in found.items()])
-    return ExitCode.DONE
+    if found:
+        _print(options, document, lambda: [_answer(name, top5) for name, top5 in found.items()])
+    return code
 
 
 def _answer(name: str, top5: Sequence[tuple[int, str, float]]) -> str:

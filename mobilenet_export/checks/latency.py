@@ -37,7 +37,12 @@ class Plan:
     @property
     def rounds(self) -> int:
         """How often every row has its turn, of a run by number."""
-        return max(-(-self.runs // self.block), 1)
+        return max(-(-self.runs // self.inferences), 1)
+
+    @property
+    def inferences(self) -> int:
+        """Of a row in one round: `block`, or all where there are fewer."""
+        return min(self.block, self.runs) if self.minutes is None else self.block
 
 
 @dataclass(slots=True)
@@ -60,7 +65,7 @@ def race(
     if plan.minutes is None:
         for _ in range(plan.rounds):
             shuffle(order)
-            _round(order, plan.block)
+            _round(order, plan.inferences)
             advance(1)
         return ()
     minutes: list[Minute] = []

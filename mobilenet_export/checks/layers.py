@@ -10,7 +10,7 @@ A remedy follows from measured facts alone, in this order:
    ranges by factors that the next layer undoes (Nagel et al. 2019, arXiv:1906.04721, section 4.1); not where the
    file has such factors already.
 5. Half of the noise of rounding its output is clipping: *widen*, a range from more or more typical images.
-6. Else the 8 bits are used well: *train*, ranges or weights learned with the rounding in place.
+6. Else nothing cheaper is left: *train*, ranges or weights learned with the rounding in place.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ class Remedy(Enum):
             Remedy.GPTQ: "round the weights so that errors cancel (recipe int8, GPTQ)",
             Remedy.EQUALIZE: "bring the channels to like ranges (recipe int8, equalization)",
             Remedy.WIDEN: "a wider range: more, or more typical, calibration images",
-            Remedy.TRAIN: "8 bits are used well: learn ranges or weights with the rounding in place",
+            Remedy.TRAIN: "nothing cheaper is left: learn ranges or weights with the rounding in place",
         }[self]
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from mobilenet_export.graph import FloatArray
-from mobilenet_export.images import preprocess
+from mobilenet_export.images import FILTERS, preprocess
 from mobilenet_export.spec import Preprocess
 
-_CLOSE = 0.1
+_CLOSE = 0.05
 """A mistake explains outputs that are within this share of their norm; rounding stays under 0.02."""
 _NEARER = 3
 """And this many times nearer than without the mistake, so that a file that is off in itself explains nothing."""
@@ -55,6 +55,22 @@ def _no_margin(image: Image.Image, how: Preprocess) -> FloatArray:
     return preprocess(image, replace(how, resize_px=how.crop_px))
 
 
+def _nearest(image: Image.Image, how: Preprocess) -> FloatArray:
+    """As preprocess does it, but each pixel of the resized photo is one of the photo's."""
+    width, height = image.size
+    ratio = how.resize_px / min(width, height)
+    size = (max(int(width * ratio), how.resize_px), max(int(height * ratio), how.resize_px))
+    return preprocess(image.resize(size, Image.Resampling.NEAREST), how)
+
+
+def _round_long_side(image: Image.Image, how: Preprocess) -> FloatArray:
+    """The long side rounded to the nearest pixel instead of down."""
+    width, height = image.size
+    ratio = how.resize_px / min(width, height)
+    size = (round(width * ratio), round(height * ratio))
+    return preprocess(image.resize(size, FILTERS[how.interpolation]), how)
+
+
 def _wrong_layout(image: Image.Image, how: Preprocess) -> FloatArray:
     values = preprocess(image, how)
     return np.ascontiguousarray(values.transpose(1, 2, 0)).reshape(values.shape)
@@ -82,6 +98,8 @@ MISTAKES = (
     ),
     Mistake("the photo is squeezed to a square instead of cropped", _squash),
     Mistake("the photo is resized to the crop, without the margin around it", _no_margin),
+    Mistake("the photo is resized to the nearest pixels, without a filter", _nearest),
+    Mistake("the long side is rounded to the nearest pixel instead of down", _round_long_side),
     Mistake("the layout is wrong: NHWC values read as NCHW, or the other way round", _wrong_layout),
     Mistake("rows and columns are swapped", _turn),
 )

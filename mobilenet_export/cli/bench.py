@@ -10,7 +10,7 @@ from mobilenet_export.cli import terminal
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mobilenet_export.latency import LatencyReport, LatencyRow
+    from mobilenet_export.latency import LatencyReport, LatencyRow, Ratio
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -61,17 +61,18 @@ def bench_command(
     if as_json:
         terminal.print_json(report.to_json())
     else:
-        _print(report)
+        print_latency(report)
 
 
-def _print(report: "LatencyReport") -> None:
+def print_latency(report: "LatencyReport") -> None:
+    """Print the table, what it is of, and what has to be known of it."""
     machine, screen = report.machine, terminal.console()
     screen.print(latency_table(report))
     lines = [
         f"{machine.cpu}, {machine.cores} cores, {machine.architecture}; {machine.int8}",
         f"{len(report.rows[0].samples_ms)} inferences of each, batch {report.rows[0].batch}, "
         f"in {len(report.rows[0].rounds_ms)} rounds; ×: how many times as fast as the first row",
-        "p50 to min in ms; load, first: ms in a process of its own, and MiB its peak",
+        "p50 to min: ms of a batch; load, first: ms in a process of its own, and MiB its peak",
     ]
     if report.split:
         split = report.split
@@ -81,7 +82,7 @@ def _print(report: "LatencyReport") -> None:
         )
     for line in lines:
         screen.print(line, markup=False, style="dim")
-    if report.minutes:
+    if len(report.minutes) > 1:
         screen.print()
         screen.print(_minutes_table(report))
     for note in report.notes:
@@ -110,11 +111,15 @@ def _cells(row: "LatencyRow", first: "LatencyRow", rank: str) -> list[str]:
     ratio, cold = row.speed_over(first), row.cold
     cells = [f"{row.runtime}:{row.provider}", str(row.threads)]
     cells += [f"{row.percentile_ms(percent):.2f}" for percent in (50, 90, 99, 0)]
-    cells += [f"{ratio.times:.2f}", f"{ratio.low:.2f}–{ratio.high:.2f}" if row is not first else "", rank]
+    cells += [f"{ratio.times:.2f}", _interval(ratio) if row is not first else "", rank]
     if cold is None:
         return [*cells, "", "", ""]
     memory = f"{cold.peak_rss_bytes / 2**20:.0f}" if cold.peak_rss_bytes else "?"
     return [*cells, f"{cold.load_ms:.0f}", f"{cold.first_ms:.1f}", memory]
+
+
+def _interval(ratio: "Ratio") -> str:
+    return f"{ratio.low:.2f}–{ratio.high:.2f}" if ratio.has_interval else "?"
 
 
 def _minutes_table(report: "LatencyReport") -> "Table":

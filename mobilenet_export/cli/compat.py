@@ -93,10 +93,11 @@ def _tables(report: "CompatReport", notes: "list[tuple[str, Problem]]") -> "Iter
     cells = [_cells(row, notes) for row in report.judgements]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     rows = list(zip(report.judgements, cells, strict=True))
+    room = min(_ROOM_FOR_CELL, (terminal.console().width - 2 * len(head)) // len(head))
     for file in report.requirements:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name, width in zip(head, widths, strict=True):
-            table.add_column(name, overflow="fold", min_width=min(width, _ROOM_FOR_CELL))
+            table.add_column(name, overflow="fold", min_width=min(width, room))
         for row, texts in rows:
             if row.file == file:
                 table.add_row(*map(Text, texts), style=_STYLES[row.works])

@@ -29,17 +29,15 @@ def drift_table(report: DriftReport, sizes: Mapping[str, tuple[int, str]]) -> Ta
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("file", overflow="fold")
     table.add_column("precision", no_wrap=True)
-    for name in (
-        "bytes",
-        "sha256",
-        *columns(report),
-    ):
+    identity = () if report.labelled else ("bytes", "sha256")  # mnx.json has them; the names need the room
+    for name in (*identity, *columns(report)):
         table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=True)
     shown: set[str] = set()
     for row in report.rows:
         size, sha256 = sizes[row.file]
         new = row.file not in shown
-        cells = [row.file, row.precision, f"{size:,}", sha256[:8]] if new else [""] * 4
+        cells = [row.file, row.precision] if new else ["", ""]
+        cells += [f"{size:,}" if new else "", sha256[:8] if new else ""][: len(identity)]
         table.add_row(*cells, *measures(row, report))
         shown.add(row.file)
     return table

@@ -52,11 +52,15 @@ def print_text(text: str) -> None:
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Return a rich console; wide where it is no terminal."""
+    """Return a rich console; where it is no terminal as wide as COLUMNS says, or wide."""
     from rich.console import Console  # noqa: PLC0415 (slow)
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _PLAIN_WIDTH)
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        width=None if stream.isatty() or "COLUMNS" in os.environ else _PLAIN_WIDTH,
+    )
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from mobilenet_export.pipeline.evidence import (
 from mobilenet_export.pipeline.finite import finite, naming_images, refuse_not_finite_outputs
 from mobilenet_export.pipeline.reference import Origin, Source, capture, class_names, open_reference
 from mobilenet_export.pipeline.stages import Progress, Stages, silent
+from mobilenet_export.pipeline.validate import not_judged
 from mobilenet_export.plugins import load_plugin
 from mobilenet_export.quantize.half import input_means, round_to_half
 from mobilenet_export.quantize.post_training import CalibrationData, pixel_range, post_training, tensor_scale
@@ -148,6 +149,7 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
     with stages("write the bundle"), new_bundle(request.out, force=request.force) as folder:
         fill_bundle(folder, Contents(request.recipe, source, choice, quantized, artifacts, labels, drift))
     warnings = warnings_of(choice.calibrate, source.spec, quantized) if quantized else ()
+    warnings += not_judged(drift, source.spec.limits)
     bundle, notes = read_bundle(request.out), (note,) if note else ()
     return Export(bundle, artifacts, drift, stages.seconds, choice.unreadable, warnings, notes)
 

@@ -96,7 +96,15 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
         )
     limits = merge_limits(target.spec.limits, request.limits)
     report = judge(report, limits, request.max_drop_points)
-    return dataclasses.replace(report, warnings=(*notes, *_warnings(request)))
+    return dataclasses.replace(report, warnings=(*notes, *not_judged(report, limits), *_warnings(request)))
+
+
+def not_judged(report: DriftReport, limits: Limits) -> tuple[str, ...]:
+    """Say that no limit was set for int8 files, so that their pass is known for what it is."""
+    files = dict.fromkeys(row.file for row in report.rows if row.precision == "int8")
+    if not files or limits.int8_sqnr_db is not None or limits.int8_agreement_percent is not None:
+        return ()
+    return (f"no limits are known for int8 of this network, so nothing judges {listing(files)}",)
 
 
 def _warnings(request: ValidateRequest) -> tuple[str, ...]:
@@ -185,6 +193,11 @@ def reopen_reference(request: ValidateRequest, target: Target) -> tuple[Origin, 
     provenance = target.provenance or {"kind": "checkpoint" if request.checkpoint else "embedded"}
     kind = provenance["kind"]
     own = kind in ("checkpoint", "onnx")
+    if not own and request.checkpoint is not None:
+        raise UsageError(
+            f"the files were exported from {provenance['origin']}, not from a checkpoint of yours",
+            "leave --checkpoint out",
+        )
     if own and request.checkpoint is None:
         raise UsageError(
             f"the files were exported from {provenance['origin']}, which is the reference",

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[1]
 CACHE = CHECKOUT / "build" / "device"
 
 _LOGIN = "python3-minimal,libstdc++6,libgcc-s1,coreutils,dash,findutils,grep,sed,mawk,libc-bin"
@@ -78,7 +78,7 @@ def missing() -> str | None:
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         return "arm64 is emulated on Linux x86-64 only"
     if shutil.which("mmdebstrap") is None:
-        return "no mmdebstrap here: sh tests/device/setup.sh, as root on Debian"
+        return "no mmdebstrap here: sh tests/setup_devices.sh, as root on Debian"
     probe = "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc"
     found = subprocess.run([*_unshare(), "sh", "-c", probe], capture_output=True, text=True, check=False)
     return (

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
-NEEDS = "no sshd here: sh tests/device/setup.sh, as root on Debian"
+NEEDS = "no sshd here: sh tests/setup_devices.sh, as root on Debian"
 
 
 @dataclass

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Install the system tools that tests/device needs. Only as root on Debian; elsewhere the tests name what is missing.
+# Install the system tools that the tests on emulated devices need. Only as root on Debian; elsewhere the tests name what is missing.
 set -eu
 
 if [ "$(id -u)" -ne 0 ] || [ ! -f /etc/debian_version ]; then
-    echo "tests/device/setup.sh: not root on Debian: nothing installed" >&2
+    echo "tests/setup_devices.sh: not root on Debian: nothing installed" >&2
     exit 0
 fi
 

@@ -1,0 +1,25 @@
+"""`mnx recipes`."""
+
+from typing import Annotated
+
+import typer
+
+from mobilenet_export.cli import terminal
+
+
+def recipes_command(
+    name: Annotated[
+        str | None, typer.Argument(help="Print this one, to copy and change.", metavar="NAME")
+    ] = None,
+) -> None:
+    """List the int8 recipes, or print one as the TOML that it is."""
+    from mobilenet_export.recipe import find_recipe, recipe_names  # noqa: PLC0415
+    from mobilenet_export.shipped import shipped_path  # noqa: PLC0415
+
+    if name is not None:
+        find_recipe(name)
+        path = shipped_path("calibration", "recipes", f"{name}.toml")
+        terminal.print_text(path.read_text(encoding="utf-8"))
+        return
+    for known in recipe_names():
+        terminal.print_text(f"{known}: {find_recipe(known).summary}\n")
