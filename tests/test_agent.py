@@ -321,7 +321,7 @@ def test_the_mistake_of_an_app_is_named(exported: Path, tmp_path: Path, app: Any
     [
         (lambda values: values[::-1], "the images are in another order: 3, 2, 1, 0"),
         (lambda values: np.full_like(values, np.nan), "they hold NaN"),
-        (lambda values: np.zeros_like(values), "the same for every image"),
+        (np.zeros_like, "the same for every image"),
         (
             lambda values: values + np.sin(np.arange(values.size)).reshape(values.shape) * 9,
             "no known mistake",

@@ -20,8 +20,8 @@ from conftest import FEW_IMAGES
 from mobilenet_export.artifact import Precision
 from mobilenet_export.checks.latency import Contestant, Plan, race
 from mobilenet_export.cli import run
-from mobilenet_export.errors import ExitCode
 from mobilenet_export.cli.bench import print_latency
+from mobilenet_export.errors import ExitCode
 from mobilenet_export.latency import Cold, LatencyReport, LatencyRow, Minute, explain, ranks
 from mobilenet_export.machine import Condition, Machine, condition, this_machine
 from mobilenet_export.pipeline import ExportRequest, diagnose, export
