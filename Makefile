@@ -21,7 +21,7 @@ help:
 	@echo "make test-arm                      bundles on emulated Raspberry Pis, in the real aarch64 wheels"
 	@echo "make test-ssh                      mnx deploy to a real sshd (Debian as root installs one)"
 	@echo "make accuracy DATA=DIR LABELS=CSV  the drift figures of the README, on labelled ImageNet photos"
-	@echo "make compare DATA=DIR LABELS=CSV   our int8 files beside those of ORT quantize_static and NNCF, in one table"
+	@echo "make compare DATA=DIR LABELS=CSV   our int8 files beside those of ONNX Runtime, NNCF and AEQ, in one table"
 
 setup: .venv/ready
 

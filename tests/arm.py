@@ -64,13 +64,28 @@ set -e
 root=$1 packages=$2 home=$3 python=$4 emulator=$5; shift 5
 mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
 printf ':arm64:M::%s:%s:%s:F' '{_MAGIC}' '{_MASK}' "$emulator" > /proc/sys/fs/binfmt_misc/register
-mount --bind "$home" "$root/home/pi"
-[ "$python" = True ] || mount --bind /dev/null "$root/usr/bin/python3.11"
-[ -z "$packages" ] || mount --bind "$packages" "$root/usr/lib/python3/dist-packages"
-mount -t tmpfs tmpfs "$root/tmp"
-for place in proc dev sys; do mount --rbind "/$place" "$root/$place"; done
-exec chroot "$root" /usr/bin/env -i "$@"
+
+mount --bind "$root" "$root"
+mount -o remount,bind,ro "$root"
+cd "$root"
+mount --bind "$home" home/pi
+[ "$python" = True ] || mount --bind /dev/null usr/bin/python3.11
+[ -z "$packages" ] || mount -o bind,ro "$packages" usr/lib/python3/dist-packages
+mount -t proc proc proc || mount --rbind /proc proc
+mount -t tmpfs -o mode=755 tmpfs sys
+mkdir -p sys/devices/system/cpu
+cp /sys/devices/system/cpu/possible /sys/devices/system/cpu/present sys/devices/system/cpu
+mount -t tmpfs -o mode=1777 tmpfs tmp
+mount -t tmpfs -o mode=755 tmpfs dev
+for node in null zero full random urandom tty; do touch "dev/$node"; mount --bind "/dev/$node" "dev/$node"; done
+ln -s /proc/self/fd dev/fd
+mkdir -m 1777 dev/shm
+unshare --user --map-user=1000 --map-group=1000 --root="$root" --wd=/ /usr/bin/env -i "$@"
+exit $?
 """
+"""The device's root is read-only, so that nothing that runs there alters what is kept under build/. Its user is an
+ordinary one and sees no device and no /sys of this machine, even when root runs the tests. The shell stays: as
+process 1 of its namespace a guest could not die of a signal such as SIGILL."""
 
 
 def missing() -> str | None:
@@ -89,7 +104,7 @@ def missing() -> str | None:
 
 
 def _unshare() -> list[str]:
-    return ["unshare", "--user", "--map-root-user", "--mount"]
+    return ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"]
 
 
 def _made(name: str, recipe: Sequence[str]) -> Path:
@@ -104,6 +119,7 @@ def _made(name: str, recipe: Sequence[str]) -> Path:
         if done.returncode:
             shutil.rmtree(partial)
             raise RuntimeError(f"{recipe[0]}: {done.stderr.strip()}")
+        partial.chmod(0o755)  # not only for whoever made it
         partial.rename(place)
     return place
 
@@ -129,7 +145,7 @@ def packages(name: str) -> Path:
     if not PACKAGES[name]:
         return _made("none", ["true"])
     platforms = [word for tag in PLATFORMS for word in ("--platform", f"{tag}_aarch64")]
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--only-binary=:all:"]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--only-binary=:all:"]
     return _made(name, [*command, *PYTHON, *platforms, *PACKAGES[name], "--target"])
 
 

@@ -149,8 +149,8 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
     with stages("write the bundle"), new_bundle(request.out, force=request.force) as folder:
         fill_bundle(folder, Contents(request.recipe, source, choice, quantized, artifacts, labels, drift))
     warnings = warnings_of(choice.calibrate, source.spec, quantized) if quantized else ()
-    warnings += not_judged(drift, source.spec.limits)
-    bundle, notes = read_bundle(request.out), (note,) if note else ()
+    notes = (*([note] if note else []), *not_judged(drift, source.spec.limits))
+    bundle = read_bundle(request.out)
     return Export(bundle, artifacts, drift, stages.seconds, choice.unreadable, warnings, notes)
 
 

@@ -1,60 +1,60 @@
 """Our int8 files beside those of the quantizers that people use, in one table: `make compare DATA=DIR LABELS=CSV`.
 
-All start from the same fp32 ONNX file and the same calibration images, and all are measured in one run, in ONNX
-Runtime. The fp32 file is the reference. With t₀ and t the times that it and another file take for one image in one
-round, speed = median over rounds of t₀/t; above 1 is faster than fp32.
+All start from the same fp32 files and the same calibration images, and all are measured in one run: ONNX files in
+ONNX Runtime, TFLite files in LiteRT, the original in torch's eager mode. The fp32 ONNX file is the reference of
+quality. Latency is of one image in one thread, round by round (`mobilenet_export.latency`); speed is how many times
+as fast as the fp32 file in the same runtime, with its 95 % interval, and of fp32 as fast as in ONNX Runtime.
 
-Quality is measured twice: as this CPU computes, and with `session.x64quantprecision`, which is exact on every CPU.
-On x86 without VNNI the two differ where sums of products saturate.
+Quality of ONNX files is measured twice: as this CPU computes, and with `session.x64quantprecision`, which is exact
+on every CPU. On x86 without VNNI the two differ where sums of products saturate.
 
 It runs in `.venv`; each peer quantizes in a process of its own, in `.venv-compare` (peers.py). One that fails is
 a row that says why.
 """
 
 import argparse
+import dataclasses
 import json
-import platform
 import re
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
-import onnx
 import onnxruntime
-from numpy.typing import NDArray
+import torch
 from peers import PEERS
 
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.checks.drift import Subject, measure_drift
+from mobilenet_export.checks.latency import Contestant, Plan, race
 from mobilenet_export.errors import DamagedInputError, MissingError, MnxError
-from mobilenet_export.graph import FloatArray
 from mobilenet_export.images import ImageSet
+from mobilenet_export.latency import LatencyRow
+from mobilenet_export.machine import this_machine
 from mobilenet_export.pipeline.evidence import evidence_of, printable, values_of
 from mobilenet_export.pipeline.export import ExportRequest, choose_images, export
-from mobilenet_export.pipeline.reference import class_names
+from mobilenet_export.pipeline.reference import Origin, class_names, open_reference
 from mobilenet_export.pipeline.validate import Target, ValidateRequest, find_images
 from mobilenet_export.recipe import find_recipe, recipe_names
 from mobilenet_export.report import DriftReport, DriftRow
-from mobilenet_export.runtimes import USUAL
-from mobilenet_export.runtimes.onnxruntime import EXACT_ON_X64, OnnxRuntime
+from mobilenet_export.runtimes import USUAL, Session, Setup, runtime
+from mobilenet_export.runtimes.onnxruntime import EXACT_ON_X64
+from mobilenet_export.runtimes.torch import use_threads
 from mobilenet_export.spec import ModelSpec, find_spec
 
 PEERS_SCRIPT = Path(__file__).parent / "peers.py"
 PATIENCE_S = 900
 """A peer that takes longer has failed."""
-RUNS_PER_ROUND = 5
-SAME_SPEED, SAME_SECONDS = 0.03, 0.2
-"""Relative differences of speed, and of the time to quantize, that two runs of the same thing show as well."""
-
-Times = NDArray[np.float64]
-"""Seconds for one image."""
+ENGINES = {"onnx": "onnxruntime", "tflite": "litert"}
+SETUPS = {"none": (USUAL,), "onnx": (USUAL, EXACT_ON_X64), "tflite": (USUAL,)}
+"""In which quality is measured."""
+CORRECT_PERCENT = 90.0
+"""A file is correct if it agrees with fp32 on so many images."""
 
 
 # What is compared
@@ -62,27 +62,34 @@ Times = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to make an int8 file of the fp32 file.
+    """One file to measure, or the network in torch.
 
     Attributes:
         name: In the table.
-        ours: Whether `mnx` made it.
-        data: The file's bytes; None where it failed.
+        role: fp32, an int8 file that `mnx` made, or one that a peer made.
+        format: `onnx`, `tflite`, or `none` of torch.
+        data: The file's bytes.
         seconds: It took to quantize.
-        failure: Why there is no file, on one line.
+        failure: Why it cannot be measured, on one line.
     """
 
     name: str
-    ours: bool
-    data: bytes | None = None
+    role: Literal["fp32", "ours", "peer"]
+    format: str
+    data: bytes = b""
     seconds: float = 0.0
     failure: str = ""
+
+    def open(self, spec: ModelSpec, setup: Setup = USUAL) -> Session:
+        """Load it in the runtime of its format."""
+        if self.format == "none":
+            return open_reference(Origin(spec)).session
+        return runtime(ENGINES[self.format]).open(self.artifact, setup)
 
     @property
     def artifact(self) -> Artifact:
         """The file, as the package knows files."""
-        assert self.data is not None
-        return Artifact(self.name, "onnx", "int8", self.data)
+        return Artifact(self.name, self.format, "fp32" if self.role == "fp32" else "int8", self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +105,7 @@ class Work:
         limit: Use this many of them at most.
         peers_python: Interpreter that has the peers.
         folder: For the files that are made.
-        rounds: Of timing.
+        runs: Inferences of each file that are timed.
     """
 
     spec: ModelSpec
@@ -109,88 +116,90 @@ class Work:
     limit: int | None
     peers_python: Path
     folder: Path
-    rounds: int
+    runs: int
 
 
-def make_ours(work: Work) -> tuple[Artifact, list[Candidate]]:
-    """Export with every recipe; return the fp32 file and the int8 ones."""
-    candidates = []
+def make_ours(work: Work) -> list[Candidate]:
+    """Export with every recipe; return torch, the fp32 files and the int8 ones."""
+    fp32, int8 = [Candidate("torch eager", "fp32", "none")], []
     for name in work.recipes:
         talk(f"{work.spec.name}: mnx {name}")
-        out = work.folder / name
         request = ExportRequest(
             work.spec,
-            out,
+            work.folder / name,
             ("fp32", "int8"),
-            ("onnx",),
+            tuple(ENGINES),
             find_recipe(name),
             calibration=work.calibration,
             force=True,
         )
         made = export(request)
-        fp32, int8 = made.artifacts
-        candidates.append(Candidate(f"mnx {name}", True, int8.data, made.seconds["quantize"]))
-    return fp32, candidates
+        for file in made.artifacts:
+            if file.precision == "int8":
+                int8.append(
+                    Candidate(f"mnx {name}", "ours", file.format, file.data, made.seconds["quantize"])
+                )
+            elif name == work.recipes[0]:
+                fp32.append(Candidate("fp32", "fp32", file.format, file.data))
+    return [*fp32, *int8]
 
 
-def make_peers(work: Work, fp32: Artifact) -> list[Candidate]:
-    """Quantize with every peer, calibrated with the images of our first recipe."""
-    fp32_path, images_path = work.folder / "fp32.onnx", work.folder / "calibration.npy"
-    fp32_path.write_bytes(fp32.data)
-    np.save(images_path, values_of(calibration_images(work, work.recipes[0]), work.spec))
+def make_peers(work: Work, fp32: Mapping[str, bytes]) -> list[Candidate]:
+    """Quantize with every peer the file of its format, calibrated with the images of our first recipe."""
+    images = work.folder / "calibration.npy"
+    np.save(images, values_of(calibration_images(work, work.recipes[0]), work.spec))
     candidates = []
-    for name in PEERS:
+    for name, peer in PEERS.items():
         talk(f"{work.spec.name}: {name}")
-        out = work.folder / f"{name.replace(', ', '_').replace(' ', '_')}.onnx"
+        source, out = (
+            work.folder / f"{stem}.{peer.format}" for stem in ("fp32", re.sub("[ ,-]+", "_", name))
+        )
+        source.write_bytes(fp32[peer.format])
         out.unlink(missing_ok=True)
-        command: list[str | Path] = [work.peers_python, PEERS_SCRIPT, name, fp32_path, images_path, out]
-        candidates.append(run_peer(name, command, out))
+        command: list[str | Path] = [work.peers_python, PEERS_SCRIPT, name, source, images, out]
+        candidates.append(run_peer(Candidate(name, "peer", peer.format), command, out))
     return candidates
 
 
-def run_peer(name: str, command: Sequence[str | Path], out: Path) -> Candidate:
+def run_peer(peer: Candidate, command: Sequence[str | Path], out: Path) -> Candidate:
     """Run a peer's process; whatever goes wrong in it becomes the candidate's failure."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     except subprocess.TimeoutExpired:
-        return Candidate(name, False, failure=f"gave up after {PATIENCE_S} s")
+        return dataclasses.replace(peer, failure=f"gave up after {PATIENCE_S} s")
     if done.returncode != 0:
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        return Candidate(name, False, failure=said[-1] if said else f"it ended with code {done.returncode}")
+        return dataclasses.replace(
+            peer, failure=said[-1] if said else f"it ended with code {done.returncode}"
+        )
     if not out.is_file():
-        return Candidate(name, False, failure="it wrote no file")
-    return Candidate(name, False, out.read_bytes(), json.loads(done.stdout.splitlines()[-1])["seconds"])
+        return dataclasses.replace(peer, failure="it wrote no file")
+    seconds = json.loads(done.stdout.splitlines()[-1])["seconds"]
+    return dataclasses.replace(peer, data=out.read_bytes(), seconds=seconds)
 
 
 # What is measured
 
 
 @dataclass(frozen=True, slots=True)
-class Convolutions:
-    """Of a file in ONNX Runtime's optimized graph."""
-
-    on_integers: int
-    all: int
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """Times faster than fp32: the median over rounds, and half the distance between the quartiles."""
-
-    median: float
-    spread: float
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
-    """One candidate, measured; `exact` is its drift on a CPU that does not saturate."""
+    """One candidate, measured.
+
+    Attributes:
+        candidate: It.
+        drift: From the fp32 ONNX file.
+        exact: The same on a CPU that does not saturate; None where the runtime cannot compute so.
+        convolutions: In ONNX Runtime's optimized graph, on integers and all.
+        latency: In one thread.
+        base: Latency that speed is relative to.
+    """
 
     candidate: Candidate
-    bytes: int
     drift: DriftRow
-    exact: DriftRow
-    convolutions: Convolutions
-    speed: Speed
+    exact: DriftRow | None
+    convolutions: tuple[int, int]
+    latency: LatencyRow
+    base: LatencyRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +208,6 @@ class Comparison:
 
     Attributes:
         spec: The network.
-        fp32_bytes: Size of the fp32 file.
-        fp32_ms: Its median time for one image.
         drift: What the files were measured with.
         calibration: What they were calibrated with, in words.
         rows: Of those that could be measured.
@@ -208,64 +215,55 @@ class Comparison:
     """
 
     spec: ModelSpec
-    fp32_bytes: int
-    fp32_ms: float
     drift: DriftReport
     calibration: str
-    rows: tuple[Row, ...]
+    rows: list[Row]
     failed: tuple[Candidate, ...]
 
 
 def compare(work: Work) -> Comparison:
     """Make all files and measure them."""
     work.folder.mkdir(parents=True, exist_ok=True)
-    fp32, ours = make_ours(work)
-    checked = [check_loads(candidate, work.spec) for candidate in (*ours, *make_peers(work, fp32))]
-    runnable = [candidate for candidate in checked if candidate.data is not None]
-    talk(f"{work.spec.name}: drift")
-    drift = measure_quality(work, fp32, runnable)
-    talk(f"{work.spec.name}: speed")
-    times = interleaved_times([fp32.data, *(c.artifact.data for c in runnable)], work.spec, work.rounds)
-    rows = tuple(
-        Row(
-            candidate,
-            len(candidate.artifact.data),
-            drift.rows[2 * index],
-            drift.rows[2 * index + 1],
-            count_convolutions(candidate.artifact.data),
-            speed_of(times[:, 0], times[:, index + 1]),
-        )
-        for index, candidate in enumerate(runnable)
-    )
-    failed = tuple(candidate for candidate in checked if candidate.data is None)
-    fp32_ms = 1000 * float(np.median(times[:, 0]))
-    return Comparison(work.spec, len(fp32.data), fp32_ms, drift, calibration_words(work), rows, failed)
+    ours = make_ours(work)
+    peers = make_peers(work, {one.format: one.data for one in ours if one.role == "fp32"})
+    checked = [check_loads(candidate, work.spec) for candidate in (*ours, *peers)]
+    runnable = [candidate for candidate in checked if not candidate.failure]
+    talk(f"{work.spec.name}: quality")
+    quality = measure_quality(work, runnable)
+    talk(f"{work.spec.name}: latency")
+    latency = measure_latency(runnable, work.spec, work.runs)
+    fp32 = {c.format: one for c, one in zip(runnable, latency, strict=True) if c.role == "fp32"}
+    drifts, rows = iter(quality.rows), []
+    for candidate, one in zip(runnable, latency, strict=True):
+        drift, *exact = islice(drifts, len(SETUPS[candidate.format]))
+        base = fp32["onnx" if candidate.role == "fp32" else candidate.format]
+        counted = count_convolutions(candidate, work.spec)
+        rows.append(Row(candidate, drift, exact[0] if exact else None, counted, one, base))
+    failed = tuple(candidate for candidate in checked if candidate.failure)
+    return Comparison(work.spec, quality, calibration_words(work), rows, failed)
 
 
 def check_loads(candidate: Candidate, spec: ModelSpec) -> Candidate:
-    """Return a file that ONNX Runtime refuses to load or run as a failure."""
-    if candidate.data is None:
+    """Return a file that its runtime refuses to load or run as a failure."""
+    if candidate.failure:
         return candidate
     try:
-        OnnxRuntime().open(candidate.artifact).run(np.zeros((1, *spec.input_shape), np.float32))
+        candidate.open(spec).run(np.zeros((1, *spec.input_shape), np.float32))
     except DamagedInputError as error:
-        return Candidate(candidate.name, candidate.ours, failure=error.message)
-    except Exception as error:  # ONNX Runtime's exception types are private and many
+        return dataclasses.replace(candidate, failure=error.message)
+    except Exception as error:  # the engines' exception types are private and many
         said = str(error).strip() or type(error).__name__
-        return Candidate(candidate.name, candidate.ours, failure=said.splitlines()[0])
+        return dataclasses.replace(candidate, failure=said.splitlines()[0])
     return candidate
 
 
-def measure_quality(work: Work, fp32: Artifact, candidates: Sequence[Candidate]) -> DriftReport:
-    """Compare each file with fp32; each has two rows: as this CPU computes, and exactly."""
-    engine, spec = OnnxRuntime(), work.spec
-    subjects = [
-        Subject(candidate.artifact, engine.open(candidate.artifact, setup))
-        for candidate in candidates
-        for setup in (USUAL, EXACT_ON_X64)
-    ]
+def measure_quality(work: Work, candidates: Sequence[Candidate]) -> DriftReport:
+    """Compare each with the fp32 ONNX file; its rows are one for each of the setups of a candidate's format."""
+    spec = work.spec
+    subjects = [Subject(c.artifact, c.open(spec, setup)) for c in candidates for setup in SETUPS[c.format]]
+    reference = next(c for c in candidates if c.role == "fp32" and c.format == "onnx").open(spec)
     evidence = evidence_of(*images_to_measure(work), lambda _steps: None)
-    return measure_drift(engine.open(fp32), subjects, evidence, probabilities=spec.softmax)
+    return measure_drift(reference, subjects, evidence, probabilities=spec.softmax)
 
 
 def images_to_measure(work: Work) -> tuple[ImageSet, ModelSpec, Mapping[str, int]]:
@@ -285,93 +283,61 @@ def calibration_images(work: Work, recipe: str) -> ImageSet:
     return choose_images(work.calibration, find_recipe(recipe)).calibrate
 
 
-def interleaved_times(files: Sequence[bytes], spec: ModelSpec, rounds: int) -> Times:
-    """Return seconds per image, (rounds, files): in each round every file runs a few times in one thread."""
+def measure_latency(candidates: Sequence[Candidate], spec: ModelSpec, runs: int) -> list[LatencyRow]:
+    """Have all take turns in one thread."""
+    threads = torch.get_num_threads()
+    use_threads(1)
     image = np.random.default_rng(0).uniform(-1, 1, (1, *spec.input_shape)).astype(np.float32)
-    runs = [single_threaded(data, image) for data in files]
-    times = np.empty((rounds, len(runs)))
-    for index in range(rounds):
-        for column, run in enumerate(runs):
-            run()
-            start = time.perf_counter()
-            for _ in range(RUNS_PER_ROUND):
-                run()
-            times[index, column] = (time.perf_counter() - start) / RUNS_PER_ROUND
-    return times
+    sessions = [candidate.open(spec, Setup(threads=1)) for candidate in candidates]
+    contestants = [Contestant(session, session.prepare(image)) for session in sessions]
+    race(contestants, Plan(runs))
+    use_threads(threads)
+    return [
+        LatencyRow(
+            candidate.name,
+            candidate.artifact.precision,
+            one.session.runtime,
+            one.session.provider,
+            threads=1,
+            batch=1,
+            rounds_ms=tuple(one.rounds_ms),
+        )
+        for candidate, one in zip(candidates, contestants, strict=True)
+    ]
 
 
-def single_threaded(data: bytes, image: FloatArray) -> Callable[[], Any]:
-    """Load a file to run with one thread, and without threads that spin beside it."""
-    options = quiet_options()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return partial(session.run, None, {session.get_inputs()[0].name: image})
-
-
-def speed_of(reference: Times, times: Times) -> Speed:
-    """Times faster than the reference, from the seconds of both in each round."""
-    low, median, high = np.quantile(reference / times, (0.25, 0.5, 0.75))
-    return Speed(float(median), float(high - low) / 2)
-
-
-def count_convolutions(data: bytes) -> Convolutions:
-    """Count the convolutions of ONNX Runtime's optimized graph."""
-    options = quiet_options()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "optimized.onnx"
-        options.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        kinds = [node.op_type for node in onnx.load(path).graph.node if "Conv" in node.op_type]
-    return Convolutions(sum(kind in ("QLinearConv", "ConvInteger") for kind in kinds), len(kinds))
-
-
-def quiet_options() -> Any:
-    """Session options that report errors only."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return options
+def count_convolutions(candidate: Candidate, spec: ModelSpec) -> tuple[int, int]:
+    """Count the convolutions of ONNX Runtime's optimized graph: those on integers, and all; none of others."""
+    if candidate.format != "onnx":
+        return 0, 0
+    image = np.zeros((1, *spec.input_shape), np.float32)
+    placed = runtime("onnxruntime").placements(candidate.artifact, USUAL, image)
+    kinds = [one.operator for one in placed if "Conv" in one.operator]
+    return sum(kind in ("QLinearConv", "ConvInteger") for kind in kinds), len(kinds)
 
 
 # The table
 
-COLUMNS = (
-    "",
-    "bytes",
-    "agree",
-    "SQNR",
-    "top-1 drop (95 %)",
-    "exact: agree",
-    "SQNR",
-    "speed",
-    "integer convs",
-    "quantize",
-)
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What the table says of a row.
+
+    Attributes:
+        title: Heading.
+        words: The cell.
+        value: Where rows are contrasted by it, a number that is better when larger.
+    """
+
+    title: str
+    words: Callable[[Row], str]
+    value: Callable[[Row], float] | None = None
 
 
-def table_of(comparison: Comparison) -> list[tuple[str, ...]]:
-    """Return the cells, row by row: headings, the fp32 file, what was measured, what failed."""
-    blank = ("",) * (len(COLUMNS) - 2)
-    fp32 = ("fp32", f"{comparison.fp32_bytes:,}", *blank)
-    failed = [(candidate.name, "failed", *blank) for candidate in comparison.failed]
-    return [COLUMNS, fp32, *(cells_of(row) for row in comparison.rows), *failed]
-
-
-def cells_of(row: Row) -> tuple[str, ...]:
-    """One row in words."""
-    cells = (
-        row.candidate.name,
-        f"{row.bytes:,}",
-        f"{row.drift.agreement_percent:.1f} %",
-        f"{row.drift.sqnr_db:.1f} dB",
-        drop_words(row.drift),
-        f"{row.exact.agreement_percent:.1f} %",
-        f"{row.exact.sqnr_db:.1f} dB",
-        f"{row.speed.median:.2f}× ±{row.speed.spread:.2f}",
-        f"{row.convolutions.on_integers} of {row.convolutions.all}",
-        f"{row.candidate.seconds:.1f} s",
-    )
-    return tuple(re.sub(r"^-|(?<=[ (])-(?=\d)", "−", cell) for cell in cells)
+def speed(row: LatencyRow, other: LatencyRow) -> str:
+    """How many times as fast one is as the other, with the interval."""
+    ratio = row.speed_over(other)
+    return f"{ratio.times:.2f}× ({ratio.low:.2f} to {ratio.high:.2f})"
 
 
 def drop_words(drift: DriftRow) -> str:
@@ -379,7 +345,55 @@ def drop_words(drift: DriftRow) -> str:
     if drift.top1_drop_points is None or drift.top1_drop_interval_points is None:
         return "–"
     low, high = drift.top1_drop_interval_points
-    return f"{drift.top1_drop_points:.1f} ({low:.1f} … {high:.1f})"
+    return f"{drift.top1_drop_points:.1f} ({low:.1f} to {high:.1f})"
+
+
+def _quality(title: str, get: Callable[[Row], DriftRow | None], figure: str, unit: str) -> Column:
+    def value(row: Row) -> float:
+        drift = get(row)
+        return getattr(drift, figure) if drift else 0.0
+
+    def words(row: Row) -> str:
+        return f"{value(row):.1f} {unit}".replace("inf", "∞") if get(row) else "–"
+
+    return Column(title, words, value)
+
+
+COLUMNS = (
+    Column("", lambda row: row.candidate.name),
+    Column("runtime", lambda row: row.latency.runtime),
+    Column(
+        "bytes",
+        lambda row: f"{len(row.candidate.data):,}" if row.candidate.data else "–",
+        lambda row: -len(row.candidate.data),
+    ),
+    _quality("agree", lambda row: row.drift, "agreement_percent", "%"),
+    _quality("SQNR", lambda row: row.drift, "sqnr_db", "dB"),
+    Column("top-1 drop (95 %)", lambda row: drop_words(row.drift)),
+    _quality("exact agree", lambda row: row.exact, "agreement_percent", "%"),
+    _quality("exact SQNR", lambda row: row.exact, "sqnr_db", "dB"),
+    Column("p50", lambda row: f"{row.latency.percentile_ms(50):.2f} ms"),
+    Column("speed (95 %)", lambda row: speed(row.latency, row.base)),
+    Column(
+        "integer convs",
+        lambda row: "{} of {}".format(*row.convolutions) if row.convolutions[1] else "–",
+        lambda row: row.convolutions[0],
+    ),
+    Column(
+        "quantize",
+        lambda row: f"{row.candidate.seconds:.1f} s" if row.candidate.seconds else "–",
+        lambda row: -row.candidate.seconds,
+    ),
+)
+
+
+def table_of(comparison: Comparison) -> list[tuple[str, ...]]:
+    """Return the cells, row by row: headings, what was measured, what failed."""
+    titles = tuple(column.title for column in COLUMNS)
+    blank = ("",) * (len(COLUMNS) - 2)
+    failed = [(candidate.name, "failed", *blank) for candidate in comparison.failed]
+    rows = [tuple(column.words(row) for column in COLUMNS) for row in comparison.rows]
+    return [titles, *rows, *failed]
 
 
 def plain(cells: Sequence[Sequence[str]]) -> list[str]:
@@ -401,58 +415,34 @@ def report(comparison: Comparison, spell: Callable[[Sequence[Sequence[str]]], li
     drift = comparison.drift
     yield f"{comparison.spec.name}, {comparison.calibration}"
     labels = f"{drift.labelled} labelled" if drift.labelled else "without labels"
-    yield f"measured on {drift.images} images of {drift.data}, {labels}; fp32 takes {comparison.fp32_ms:.1f} ms"
+    yield f"measured on {drift.images} images of {drift.data}, {labels}"
     yield ""
     yield from spell(table_of(comparison))
     yield ""
     yield from (f"{candidate.name}: {candidate.failure}" for candidate in comparison.failed)
-    yield from verdict(comparison.rows)
-
-
-Measure = Callable[[Row], float]
-METRICS: Mapping[str, tuple[int, Measure, Measure]] = {
-    "agree": (2, lambda row: row.drift.agreement_percent, lambda _: 0.0),
-    "SQNR": (3, lambda row: row.drift.sqnr_db, lambda _: 0.0),
-    "exact agree": (5, lambda row: row.exact.agreement_percent, lambda _: 0.0),
-    "exact SQNR": (6, lambda row: row.exact.sqnr_db, lambda _: 0.0),
-    "speed": (
-        7,
-        lambda row: row.speed.median,
-        lambda row: max(row.speed.spread, SAME_SPEED * row.speed.median),
-    ),
-    "integer convs": (8, lambda row: row.convolutions.on_integers, lambda _: 0.0),
-    "bytes": (1, lambda row: -row.bytes, lambda _: 0.0),
-    "quantize": (9, lambda row: -row.candidate.seconds, lambda row: SAME_SECONDS * row.candidate.seconds),
-}
-"""Column, the number in it that is better when larger, and the difference that is none."""
+    for form in ENGINES:
+        yield from verdict([row for row in comparison.rows if row.candidate.format == form])
 
 
 def verdict(rows: Sequence[Row]) -> Iterator[str]:
-    """Say of each peer where ours is behind it and where ahead; of several of ours, the one least behind."""
-    ours = [row for row in rows if row.candidate.ours]
-    for peer in (row for row in rows if not row.candidate.ours and ours):
-        best = min(ours, key=lambda row: len(ahead(peer, row)))
-        behind, before = contrast(best, peer, ahead(peer, best)), ", ".join(ahead(best, peer)) or "nothing"
-        yield f"{best.candidate.name} against {peer.candidate.name}: behind in {behind}; ahead in {before}"
+    """Set the first of ours in a runtime beside fp32, beside the fastest correct peer there, and beside each."""
+    ours = next(row for row in rows if row.candidate.role == "ours")
+    peers = [row for row in rows if row.candidate.role == "peer"]
+    yield f"{ours.candidate.name} in {ours.latency.runtime}: {speed(ours.latency, ours.base)} as fast as fp32"
+    correct = [row for row in peers if row.drift.agreement_percent >= CORRECT_PERCENT]
+    best = min(correct, key=lambda row: row.latency.percentile_ms(50), default=None)
+    for peer in peers:
+        fastest = f" (the fastest that agrees on {CORRECT_PERCENT:g} % or more)" if peer is best else ""
+        yield (
+            f"  {speed(ours.latency, peer.latency)} as fast as {peer.candidate.name}{fastest}; "
+            f"ahead in {lead(ours, peer)}; behind in {lead(peer, ours)}"
+        )
 
 
-def ahead(row: Row, other: Row) -> list[str]:
-    """Name the metrics in which a row is better than another, by more than is none."""
-    return [
-        name
-        for name, (_, value, none) in METRICS.items()
-        if value(row) - value(other) > max(none(row), none(other))
-    ]
-
-
-def contrast(row: Row, other: Row, metrics: Sequence[str]) -> str:
-    """Set the figures of two rows side by side."""
-    first, second = cells_of(row), cells_of(other)
-    columns = {name: METRICS[name][0] for name in metrics}
-    return (
-        ", ".join(f"{name} ({first[column]} to {second[column]})" for name, column in columns.items())
-        or "nothing"
-    )
+def lead(row: Row, other: Row) -> str:
+    """Name what a row is better in than another, with the figures of both."""
+    found = [column for column in COLUMNS if column.value and column.value(row) > column.value(other)]
+    return ", ".join(f"{one.title} ({one.words(row)} to {one.words(other)})" for one in found) or "nothing"
 
 
 def calibration_words(work: Work) -> str:
@@ -467,21 +457,21 @@ def machine_words(peers_python: Path) -> str:
     Raises:
         MissingError: The peers are not installed.
     """
-    script = "import importlib.metadata as m; print(*(m.version(n) for n in ('onnxruntime', 'nncf')))"
+    names = "onnxruntime", "nncf", "ai-edge-quantizer"
+    script = f"import importlib.metadata as m; print(*(m.version(n) for n in {names}))"
     hint = "`make compare` installs the peers"
     try:
         done = subprocess.run([peers_python, "-c", script], capture_output=True, text=True, check=True)
     except OSError:
         raise MissingError(f"{peers_python}: no such interpreter", hint) from None
     except subprocess.CalledProcessError:
-        raise MissingError(f"{peers_python}: it does not have onnxruntime and nncf", hint) from None
-    quantizer, nncf = done.stdout.split()
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
-    vnni = "" if "flags" not in flags else ", VNNI" if "vnni" in flags else ", without VNNI"
+        raise MissingError(f"{peers_python}: it does not have {', '.join(names)}", hint) from None
+    ort, nncf, aeq = done.stdout.split()
+    machine = this_machine()
     return (
-        f"{platform.machine()}{vnni}; measured in onnxruntime {onnxruntime.__version__}, one thread; "
-        f"peers: quantize_static of {quantizer}, NNCF {nncf}"
+        f"{machine.cpu} ({', '.join(machine.features)}); onnxruntime {onnxruntime.__version__}, "
+        f"LiteRT {runtime('litert').version()}, torch {torch.__version__}, one thread; "
+        f"peers: quantize_static of {ort}, NNCF {nncf}, ai-edge-quantizer (AEQ) {aeq}"
     )
 
 
@@ -502,10 +492,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--calibration", type=Path, help="images to calibrate all with; else those that ship")
     parser.add_argument("--arch", nargs="+", default=["v1", "v2"], help="variants")
     parser.add_argument("--recipe", nargs="+", default=list(recipe_names()), help="of ours")
-    parser.add_argument("--rounds", type=int, default=40, help="of timing")
+    parser.add_argument("--runs", type=int, default=200, help="inferences of each file that are timed")
     parser.add_argument("--peers-python", type=Path, default=Path(".venv-compare/bin/python"))
     parser.add_argument("--out", type=Path, default=Path("build/compare"), help="folder for what is made")
-    parser.add_argument("--markdown", action="store_true", help="print the table as the README shows it")
+    parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
     return parser.parse_args()
 
 
@@ -528,9 +518,10 @@ def main() -> int:
                 given.limit,
                 given.peers_python,
                 given.out / spec.name,
-                given.rounds,
+                given.runs,
             )
-            print("", *report(compare(work), spell), sep="\n", flush=True)  # noqa: T201
+            lines = (re.sub(r"(?<=[ (])-(?=\d)", "−", line) for line in report(compare(work), spell))
+            print("", *lines, sep="\n", flush=True)  # noqa: T201
     except MnxError as error:
         talk(f"error: {error.message}\nhint: {error.hint}")
         return int(error.exit_code)

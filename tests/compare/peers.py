@@ -1,6 +1,6 @@
-"""The peers: other people's quantizers on the same fp32 file and the same images, used as their documents advise.
+"""The peers: other people's quantizers on the same fp32 files and the same images, used as their documents advise.
 
-    python peers.py PEER FP32.onnx IMAGES.npy OUT.onnx
+    python peers.py PEER FP32 IMAGES.npy OUT
 
 quantizes as one peer does and prints a line of JSON: its seconds. It runs in `.venv-compare`, which holds the peers
 (requirements.txt) and not this package; IMAGES are preprocessed, float32 (N, 3, H, W).
@@ -8,7 +8,10 @@ quantizes as one peer does and prints a line of JSON: its seconds. It runs in `.
 Sources: onnxruntime 1.32, `quantize_static`, "Choosing parameters for CPU inference", and its guide "Quantize ONNX
 Models": pre-process first; QDQ; uint8 activations and int8 weights on x86, with `reduce_range` where VNNI is
 missing, "generally" so with `per_channel`; else uint8 weights. NNCF 3.4: `nncf.quantize`, `QuantizationPreset`,
-`AdvancedQuantizationParameters`.
+`AdvancedQuantizationParameters`. ai-edge-quantizer 0.10 (AEQ): `recipe.static_wi8_ai8`, int8 activations and int8
+weights per channel; and `recipe.dynamic_wi8_afp32`, which its README recommends for CPUs.
+
+Not here: TensorFlow's own converter, which would bring 2 GB, and the converters that need it.
 """
 
 import json
@@ -34,10 +37,12 @@ class Peer:
     """One way in which people quantize.
 
     Attributes:
+        format: Of the files that it reads and writes: `onnx` or `tflite`.
         modules: What it imports; loaded before its time is taken.
         quantize: Does it.
     """
 
+    format: str
     modules: tuple[str, ...]
     quantize: Quantize = field(repr=False)
 
@@ -111,6 +116,26 @@ def nncf_quantize(
     onnx.save(quantized, out)
 
 
+def aeq_quantize(fp32: Path, images: np.ndarray, out: Path, recipe_name: str) -> None:
+    """ai-edge-quantizer, with float input and output as the other files have them.
+
+    Args:
+        fp32: File to read.
+        images: To calibrate with, float32 (N, 3, H, W).
+        out: File to write.
+        recipe_name: Function of `ai_edge_quantizer.recipe`.
+    """
+    from ai_edge_quantizer import quantizer, recipe  # noqa: PLC0415
+    from ai_edge_quantizer.qtyping import TFLOperationName  # noqa: PLC0415
+
+    engine = quantizer.Quantizer(fp32, getattr(recipe, recipe_name)())
+    for place in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
+        engine.update_quantization_recipe(".*", place, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
+    feeds = [{"input": image} for image in np.split(images.transpose(0, 2, 3, 1), len(images))]
+    ranges = engine.calibrate({"serving_default": feeds}) if engine.need_calibration else None
+    out.write_bytes(engine.quantize(ranges, enable_progress_report=False).quantized_model)
+
+
 def feeds_of(fp32: Path, images: np.ndarray) -> list[dict[str, np.ndarray]]:
     """Name the file's input with each image, float32 (1, 3, H, W)."""
     import onnx  # noqa: PLC0415
@@ -121,14 +146,18 @@ def feeds_of(fp32: Path, images: np.ndarray) -> list[dict[str, np.ndarray]]:
 
 def _static(types: tuple[str, str] | None = None, **options: Any) -> Peer:
     modules = ("onnxruntime.quantization", "onnxruntime.quantization.shape_inference")
-    return Peer(modules, partial(quantize_static, types=types, **options))
+    return Peer("onnx", modules, partial(quantize_static, types=types, **options))
 
 
 def _nncf(preset: str, *, fast_bias_correction: bool = True, for_ort: bool = False) -> Peer:
     quantize = partial(
         nncf_quantize, preset=preset, fast_bias_correction=fast_bias_correction, for_ort=for_ort
     )
-    return Peer(("nncf", "nncf.onnx.quantization.quantize_model"), quantize)
+    return Peer("onnx", ("nncf", "nncf.onnx.quantization.quantize_model"), quantize)
+
+
+def _aeq(recipe_name: str) -> Peer:
+    return Peer("tflite", ("ai_edge_quantizer.quantizer",), partial(aeq_quantize, recipe_name=recipe_name))
 
 
 _U8S8 = ("QUInt8", "QInt8")
@@ -143,6 +172,8 @@ PEERS: dict[str, Peer] = {
     "NNCF mixed, accurate bias": _nncf("MIXED", fast_bias_correction=False),
     "NNCF mixed, for ORT": _nncf("MIXED", for_ort=True),
     "NNCF mixed, for ORT, accurate bias": _nncf("MIXED", for_ort=True, fast_bias_correction=False),
+    "AEQ static": _aeq("static_wi8_ai8"),
+    "AEQ dynamic": _aeq("dynamic_wi8_afp32"),
 }
 
 

@@ -1,5 +1,6 @@
 """What `make compare` prints is measured on files of which the answer is known."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -7,21 +8,23 @@ import numpy as np
 import pytest
 from compare import (
     Candidate,
-    Convolutions,
-    Speed,
+    Row,
     Work,
     count_convolutions,
     images_to_measure,
     run_peer,
-    speed_of,
+    speed,
+    verdict,
 )
 from conftest import tiny_batch, tiny_graph
 from PIL import Image
 
 from mobilenet_export.formats.onnx import write_float, write_int8
+from mobilenet_export.latency import LatencyRow
 from mobilenet_export.quantize.calibrate import calibrate
 from mobilenet_export.quantize.post_training import quantize_graph
 from mobilenet_export.recipe import find_recipe
+from mobilenet_export.report import DriftRow
 from mobilenet_export.runtimes.onnxruntime import watch
 from mobilenet_export.spec import find_spec
 
@@ -30,8 +33,10 @@ def test_convolutions_are_counted_by_what_they_compute_with() -> None:
     graph = tiny_graph()
     ranges = calibrate(graph, watch(graph, iter([tiny_batch(8)])), (-1.0, 1.0))
     int8 = write_int8(quantize_graph(graph, ranges, saturation_safe=True), "float32")
-    assert count_convolutions(int8) == Convolutions(3, 3)
-    assert count_convolutions(write_float(graph, "fp32")) == Convolutions(0, 3)
+    spec = dataclasses.replace(find_spec("v2"), resolution_px=graph.input_shape[1])
+    assert count_convolutions(Candidate("int8", "ours", "onnx", int8), spec) == (3, 3)
+    fp32 = Candidate("fp32", "fp32", "onnx", write_float(graph, "fp32"))
+    assert count_convolutions(fp32, spec) == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -43,8 +48,9 @@ def test_convolutions_are_counted_by_what_they_compute_with() -> None:
     ],
 )
 def test_a_peer_that_fails_says_so_on_one_line(script: str, reason: str, tmp_path: Path) -> None:
-    made = run_peer("peer", [sys.executable, "-c", script], tmp_path / "out.onnx")
-    assert made == Candidate("peer", ours=False, failure=reason)
+    peer = Candidate("peer", "peer", "tflite")
+    made = run_peer(peer, [sys.executable, "-c", script], tmp_path / "out.tflite")
+    assert made == dataclasses.replace(peer, failure=reason)
 
 
 def test_what_was_calibrated_with_is_not_measured_with(tmp_path: Path) -> None:
@@ -57,6 +63,23 @@ def test_what_was_calibrated_with_is_not_measured_with(tmp_path: Path) -> None:
     assert labels == {}
 
 
-def test_speed_is_compared_round_by_round() -> None:
-    slowing_down = np.array([1.0, 2.0, 4.0, 8.0])
-    assert speed_of(slowing_down, slowing_down / 2) == Speed(2.0, 0.0)
+def measured(name: str, role: str, agreement: float, times_ms: list[float]) -> Row:
+    drift = DriftRow("f", "onnx", "int8", "r", "CPU", None, None, None, None, agreement, 20.0, 1.0, 0.0, 0.0)
+    latency, base = (
+        LatencyRow("f", "int8", "r", "CPU", 1, 1, tuple((ms,) for ms in rounds))
+        for rounds in (times_ms, [10.0, 20.0, 40.0])
+    )
+    return Row(Candidate(name, role, "onnx", b"1", 1.0), drift, None, (3, 3), latency, base)
+
+
+def test_ours_is_set_beside_the_fastest_peer_that_is_correct_and_beside_each() -> None:
+    ours = measured("mnx", "ours", 95.0, [5.0, 10.0, 20.0])
+    wrong = measured("wrong", "peer", 50.0, [1.0, 2.0, 4.0])
+    right = measured("right", "peer", 96.0, [10.0, 20.0, 40.0])
+    assert speed(ours.latency, ours.base) == "2.00× (2.00 to 2.00)"
+    assert list(verdict([ours, wrong, right])) == [
+        "mnx in r: 2.00× (2.00 to 2.00) as fast as fp32",
+        "  0.20× (0.20 to 0.20) as fast as wrong; ahead in agree (95.0 % to 50.0 %); behind in nothing",
+        "  2.00× (2.00 to 2.00) as fast as right (the fastest that agrees on 90 % or more); ahead in nothing; "
+        "behind in agree (96.0 % to 95.0 %)",
+    ]
