@@ -744,6 +744,11 @@ USAGE: dict[str, tuple[list[str], str, str]] = {
     "no format": (["--arch", "v2", "--formats", ","], "--formats names none", "onnx, tflite"),
     "unknown recipe": (["--arch", "v2", "--recipe", "int4"], "unknown recipe: int4", "did you mean int8?"),
     "unknown io": (["--arch", "v2", "--int8", "--io", "int16"], "unknown io: int16", "did you mean int8?"),
+    "recipe without int8": (
+        ["--arch", "v2", "--recipe", "int8-fast"],
+        "--recipe int8-fast is of int8",
+        "--int8",
+    ),
     "io without int8": (["--arch", "v2", "--io", "uint8"], "--io uint8 is of int8 files", "--int8"),
     "missing toml": (["--arch", "my.toml"], "no such file: my.toml", "mnx models"),
     "missing checkpoint": (["--arch", "v2", "--checkpoint", "my.pth"], "my.pth", "path"),
@@ -1045,3 +1050,10 @@ def test_a_checkpoint_that_nothing_needs_is_refused(mnx: Callable[..., Printed],
     printed = mnx("validate", tmp_path / "plain", "--checkpoint", tmp_path / "other.safetensors")
     assert printed.code == ExitCode.USAGE
     assert "not from a checkpoint of yours" in printed.err
+
+
+def test_bare_mnx_is_its_help(mnx: Callable[..., Printed]) -> None:
+    printed = mnx()
+    assert printed.code == ExitCode.USAGE
+    assert printed.err.startswith("Usage: ")
+    assert "error:" not in printed.err

@@ -362,6 +362,8 @@ def test_the_ways_to_spell_a_release(text: str, name: str, number: str) -> None:
     [
         ("onnxruntim==1.16", "did you mean onnxruntime?"),
         ("onnxruntime=1.16", "did you mean onnxruntime==1.16?"),
+        ("onnxruntime>=1.16", "did you mean onnxruntime==1.16?"),
+        ("onnxruntime ~= 1.16", "did you mean onnxruntime==1.16?"),
         ("onnxruntime==", "numbers and dots"),
         ("onnxruntime==1.x", "numbers and dots"),
         ("onnxruntime==-1", "numbers and dots"),

@@ -16,7 +16,7 @@ from mobilenet_export.cli.doctor import doctor_command
 from mobilenet_export.cli.export import export_command
 from mobilenet_export.cli.models import models_command
 from mobilenet_export.cli.recipes import recipes_command
-from mobilenet_export.cli.terminal import prepare_streams, say_error
+from mobilenet_export.cli.terminal import prepare_streams, say, say_error
 from mobilenet_export.cli.validate import validate_command
 from mobilenet_export.errors import ExitCode, explain_error
 
@@ -96,7 +96,9 @@ def _fail(error: Exception) -> int:
     if os.environ.get("MNX_TRACEBACK"):
         traceback.print_exception(error)
     message, hint, code = _explain(error)
-    if message:  # bare `mnx` has printed its help and has nothing to add
+    if type(error).__name__ == "NoArgsIsHelpError":  # bare `mnx`: its message is the help
+        say(message)
+    else:
         say_error(message, hint)
     return code
 

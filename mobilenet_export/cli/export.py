@@ -68,6 +68,9 @@ def export_command(
     """  # noqa: D301 (click keeps the lines after a backspace as they are)
     from mobilenet_export.recipe import find_recipe  # noqa: PLC0415 (imports numpy)
 
+    chosen = find_recipe(recipe)
+    if recipe != DEFAULT_RECIPE and not int8:
+        raise UsageError(f"--recipe {recipe} is of int8 files, and none are written", "give --int8 too")
     own = _own_onnx(model, arch)
     _refuse_with_onnx(own, width=width, classes=classes, checkpoint=checkpoint, weights=weights)
     if own is None:
@@ -82,7 +85,7 @@ def export_command(
         out=out or Path(spec.name),
         precisions=("fp32", *(("fp16",) if fp16 else ()), *(("int8",) if int8 else ())),
         formats=_formats(formats),
-        recipe=find_recipe(recipe),
+        recipe=chosen,
         onnx=own,
         resolution_px=resolution,
         checkpoint=checkpoint,

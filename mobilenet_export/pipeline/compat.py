@@ -1,5 +1,6 @@
 """`compat`: model files against releases of runtimes and a board, from tables; nothing is run."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +68,9 @@ def find_release(text: str) -> tuple[Package, Version]:
     packages = {known: package for package in _packages() for known in (package.name, *package.aliases)}
     wanted = name.strip().lower().replace("_", "-")
     if wanted not in packages:
-        if "=" in name:
-            raise UsageError(f"{text} is no release", f"did you mean {name.replace('=', '==')}?")
+        if any(sign in name for sign in "=<>~!"):
+            near = re.sub("[=<>~! ]+", "==", text)
+            raise UsageError(f"{text} is no release", f"did you mean {near}?")
         raise unknown_name("runtime", name, packages)
     package = packages[wanted]
     newest = package.releases[-1].version
