@@ -119,7 +119,7 @@ def test_every_limit_is_met_in_every_runtime(
 def test_both_formats_answer_alike(bundle: Path, halves: tuple[Path, Path]) -> None:
     """ONNX in ONNX Runtime and TFLite in LiteRT: the best class, and mostly all logits to the bit.
 
-    Fewest with one scale per tensor on V1: all 1,000 logits of 91 % of the photos.
+    Fewest on V1: all 1,000 logits of 90 % of the photos.
     """
     files = {a.format: a for a in read_bundle(bundle).artifacts() if a.precision == "int8"}
     sessions = [
@@ -132,7 +132,7 @@ def test_both_formats_answer_alike(bundle: Path, halves: tuple[Path, Path]) -> N
     ]
     onnx, tflite = (np.concatenate(found) for found in zip(*outputs, strict=True))
     assert (onnx.argmax(axis=1) == tflite.argmax(axis=1)).mean() >= 0.995
-    assert (onnx == tflite).all(axis=1).mean() >= 0.88
+    assert (onnx == tflite).all(axis=1).mean() >= 0.8
 
 
 def test_int8_onnx_gives_the_same_logits_with_exact_multiplication(
