@@ -80,6 +80,10 @@ class Exported:
     def graph(self) -> Graph:
         return self.source.graph
 
+    @property
+    def pixel_graph(self) -> Graph:
+        return self.source.pixel_graph
+
     def artifact(self, form: str, precision: Precision, io: InputOutput = "float32") -> Artifact:
         (found,) = [a for a in self.artifacts if (a.format, a.precision, a.io) == (form, precision, io)]
         return found

@@ -461,7 +461,8 @@ def test_a_bundle_is_judged_file_by_file(files: Path, capsys: pytest.CaptureFixt
         for name, form in (("ours.onnx", "onnx"), ("ours.tflite", "tflite"))
     ]
     source = {"kind": "random", "origin": "none", "sha256": ""}
-    write_document(files, {"schema": SCHEMA, "files": entries, "model": {}, "source": source})
+    model = {"preprocess": {"mean": [0, 0, 0], "std": [1, 1, 1]}}
+    write_document(files, {"schema": SCHEMA, "files": entries, "model": model, "source": source})
     assert cli.run(["compat", ".", "--device", "pi5", "--json"]) == ExitCode.DONE
     assert list(json.loads(capsys.readouterr().out)["files"]) == ["ours.onnx", "ours.tflite"]
     assert cli.run(["compat", ".", "new.onnx", "--json"]) == ExitCode.DONE

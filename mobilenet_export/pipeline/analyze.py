@@ -127,7 +127,7 @@ def sum_noise(
 
 
 def int8_files(bundle: Path, target: Target) -> dict[str, Artifact]:
-    """Return the int8 file that each runtime here reads, by the runtime's name.
+    """Return the first int8 file that each runtime here reads, by the runtime's name.
 
     Raises:
         UsageError: There is none.
@@ -135,7 +135,7 @@ def int8_files(bundle: Path, target: Target) -> dict[str, Artifact]:
     found = {
         engine.name: artifact
         for engine in available_runtimes()
-        for artifact in target.artifacts
+        for artifact in reversed(target.artifacts)
         if artifact.precision == "int8" and artifact.format == engine.format
     }
     if not found:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mobilenet_export import images
-from mobilenet_export.artifact import Artifact, InputOutput, Normalization, Precision
+from mobilenet_export.artifact import INPUT_OUTPUTS, Artifact, InputOutput, Normalization, Precision
 from mobilenet_export.bundle import Bundle, check_place, new_bundle, read_bundle
 from mobilenet_export.checks.drift import judge, measure_drift
 from mobilenet_export.checks.metrics import sqnr_db
@@ -90,8 +90,9 @@ class ExportRequest:
         return tuple(
             (artifact_name(self.spec.name, form, precision, io), form, precision, io)
             for precision in self.precisions
+            for io in INPUT_OUTPUTS
             for form in forms
-            for io in (io_types(form, self.io) if precision == "int8" else _FLOAT)
+            if io in io_types(form, self.io if precision == "int8" else _FLOAT)
         )
 
 
