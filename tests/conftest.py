@@ -26,6 +26,7 @@ from mobilenet_export.graph import (
     Pads,
     Softmax,
 )
+from mobilenet_export.model_card import ModelCard, card_of
 from mobilenet_export.pipeline.export import (
     ExportRequest,
     Spellings,
@@ -35,7 +36,7 @@ from mobilenet_export.pipeline.export import (
     quantize,
     write_artifacts,
 )
-from mobilenet_export.pipeline.reference import Source, capture, open_reference
+from mobilenet_export.pipeline.reference import Source, capture, class_names, open_reference
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe, find_recipe
 from mobilenet_export.spec import find_spec, resize_spec
@@ -76,6 +77,7 @@ class Exported:
     artifacts: tuple[Artifact, ...]
     images: FloatArray
     """Preprocessed images that nothing was calibrated with, (8, 3, H, W)."""
+    card: ModelCard
 
     @property
     def graph(self) -> Graph:
@@ -94,13 +96,14 @@ def export_in_memory(
     source = capture(request.origin, open_reference(request.origin))
     choice = choose_images(None, FEW_IMAGES)
     quantized = quantize(source, choice.calibrate, FEW_IMAGES, lambda _steps: None)
-    spellings = Spellings(source.graph, halve(source, choice.calibrate), quantized)
+    card = card_of(source.spec, class_names(source.spec, None))
+    spellings = Spellings(source.graph, halve(source, choice.calibrate), quantized, card)
     artifacts = list(write_artifacts(request, spellings))
     for io in ("int8", "uint8"):
         integers = dataclasses.replace(request, precisions=("int8",), formats=("tflite",), io=io)
         artifacts += write_artifacts(integers, spellings)
     ((_, batch),) = images.batches(choice.check, source.spec.preprocess, FEW_IMAGES.check_images)
-    return Exported(source, quantized, tuple(artifacts), batch)
+    return Exported(source, quantized, tuple(artifacts), batch, card)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,15 @@
 """The files: what stands in them, read back without the code that wrote it; ONNX and TFLite hold one network."""
 
+import zipfile
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from conftest import Exported, TfliteFile, tiny_batch, tiny_graph
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,9 +106,11 @@ def test_both_float_files_hold_the_same_weights(real: Exported, precision: Preci
 
 def test_the_same_graph_is_written_to_the_same_bytes(small: Exported) -> None:
     for form in (onnx_format, tflite_format):
-        assert form.write_int8(small.quantized, "float32") == small.artifact(form.FORMAT.name, "int8").data
+        name = form.FORMAT.name
+        again = form.write_int8(small.quantized, "float32", small.card)
+        assert again == small.artifact(name, "int8").data
         for _ in range(2):
-            assert form.write_float(small.graph, "fp32") == small.artifact(form.FORMAT.name, "fp32").data
+            assert form.write_float(small.graph, "fp32", small.card) == small.artifact(name, "fp32").data
 
 
 @pytest.mark.parametrize(
@@ -538,3 +543,40 @@ def test_a_fully_connected_weight_is_written_as_it_is() -> None:
         "fc", "pool", np.arange(10, dtype=np.float32).reshape(2, 5), np.zeros(2, np.float32)
     )
     assert tflite_format._laid_out(node, node.weight) is node.weight
+
+
+# What a file says about itself
+
+
+def metadata_of(data: bytes) -> dict[str, bytes]:
+    """Every entry of metadata of a .tflite file."""
+    model = schema.Model.GetRootAs(data)
+    entries = map(model.Metadata, range(model.MetadataLength()))
+    return {entry.Name().decode(): model.Buffers(entry.Buffer()).DataAsNumpy().tobytes() for entry in entries}
+
+
+def test_every_tflite_file_holds_its_metadata_and_class_names(exported: Exported) -> None:
+    for artifact in exported.artifacts:
+        if artifact.format == "tflite":
+            (entry,) = metadata_of(artifact.data).items()
+            assert entry[0] == "TFLITE_METADATA"
+            assert entry[1][4:8] == b"M001"
+            with zipfile.ZipFile(BytesIO(artifact.data)) as archive:
+                (names,) = archive.infolist()
+                assert names.compress_type == zipfile.ZIP_STORED
+                labels = archive.read("labels.txt").decode().splitlines()
+            assert tuple(labels) == exported.card.labels
+
+
+def test_metadata_costs_little_more_than_the_class_names(real: Exported) -> None:
+    bare, labels = tflite_format.write_float(real.graph, "fp32"), "\n".join(real.card.labels)
+    assert len(real.artifact("tflite", "fp32").data) - len(bare) < len(labels) + 1_500
+
+
+def test_an_onnx_file_names_author_and_licence_of_its_weights(small_v2: Exported, v2: Exported) -> None:
+    model = onnx.load_from_string(v2.artifact("onnx", "int8").data)
+    held = {entry.key: entry.value for entry in model.metadata_props}
+    assert held["model_license"] == "BSD-3-Clause"
+    assert held["model_author"].startswith("torchvision")
+    assert model.doc_string == v2.card.description
+    assert not onnx.load_from_string(small_v2.artifact("onnx", "fp32").data).metadata_props  # random weights

@@ -9,6 +9,7 @@ import numpy as np
 from mobilenet_export.artifact import InputOutput, Precision
 from mobilenet_export.errors import UsageError
 from mobilenet_export.graph import FloatArray, Graph, Kernel
+from mobilenet_export.model_card import ModelCard
 from mobilenet_export.plugins import load_plugin, plugin_names
 from mobilenet_export.quantized import QuantizedGraph, QuantizedKernel, TensorScale
 
@@ -25,12 +26,12 @@ class Format(Protocol):
     io: tuple[InputOutput, ...]
     """Types of input and output that an int8 file can have; the first is the default."""
 
-    def write_float(self, graph: Graph, precision: Precision) -> bytes:
-        """Spell a fused float graph as fp32, or with weights stored as fp16."""
+    def write_float(self, graph: Graph, precision: Precision, card: ModelCard | None = None) -> bytes:
+        """Spell a fused float graph as fp32, or with weights stored as fp16; the card goes into the file."""
         ...
 
-    def write_int8(self, quantized: QuantizedGraph, io: InputOutput) -> bytes:
-        """Spell the integers."""
+    def write_int8(self, quantized: QuantizedGraph, io: InputOutput, card: ModelCard | None = None) -> bytes:
+        """Spell the integers; the card goes into the file."""
         ...
 
     def read_int8(self, data: bytes, graph: Graph) -> QuantizedGraph:

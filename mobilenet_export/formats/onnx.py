@@ -31,6 +31,7 @@ from mobilenet_export.graph import (
     Shape,
     Softmax,
 )
+from mobilenet_export.model_card import ModelCard
 from mobilenet_export.quantized import QuantizedGraph, QuantizedKernel, TensorScale
 
 OPSET = 13
@@ -47,6 +48,7 @@ class _Writer:
 
     graph: Graph
     half: bool = False
+    card: ModelCard | None = None
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: list[TensorProto] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
@@ -109,8 +111,18 @@ class _Writer:
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(proto, opset_imports=opset, producer_name="mobilenet-export")
         model.ir_version = IR_VERSION
+        if self.card is not None:
+            _describe(model, self.card)
         data: bytes = model.SerializeToString(deterministic=True)
         return data
+
+
+def _describe(model: onnx.ModelProto, card: ModelCard) -> None:
+    """Say what the model is; source of the keys: ONNX, docs/IR.md, "Optional Metadata"."""
+    model.doc_string = card.description
+    for key, value in (("model_author", card.author), ("model_license", card.licence)):
+        if value:
+            model.metadata_props.add(key=key, value=value)
 
 
 def _value(name: str, shape: Shape, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
@@ -127,9 +139,9 @@ def _conv_attributes(node: Conv2d) -> dict[str, Any]:
     }
 
 
-def write_float(graph: Graph, precision: Precision) -> bytes:
+def write_float(graph: Graph, precision: Precision, card: ModelCard | None = None) -> bytes:
     """Spell a fused float graph; `fp16` stores the weights as float16."""
-    writer = _Writer(graph, half=precision == "fp16")
+    writer = _Writer(graph, half=precision == "fp16", card=card)
     _write_float_layers(writer, graph.nodes, {graph.input: "input", graph.output: "output"}, {})
     return writer.bytes()
 
@@ -231,11 +243,11 @@ class _QuantizedWriter(_Writer):
         ]
 
 
-def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
+def write_int8(quantized: QuantizedGraph, io: InputOutput, card: ModelCard | None = None) -> bytes:
     """Spell the integers in QDQ form; input and output are float32."""
     if io != "float32":
         raise ValueError(f"int8 ONNX files have float32 input and output, not {io}")
-    return _write_int8_layers(quantized).bytes()
+    return _write_int8_layers(quantized, card).bytes()
 
 
 def write_int8_tapped(quantized: QuantizedGraph) -> tuple[bytes, tuple[str, ...]]:
@@ -249,9 +261,9 @@ def write_int8_tapped(quantized: QuantizedGraph) -> tuple[bytes, tuple[str, ...]
     return _write_int8_layers(quantized).bytes(taps, TensorProto.UINT8), tuple(taps.values())
 
 
-def _write_int8_layers(quantized: QuantizedGraph) -> _QuantizedWriter:
+def _write_int8_layers(quantized: QuantizedGraph, card: ModelCard | None = None) -> _QuantizedWriter:
     graph = quantized.graph
-    writer = _QuantizedWriter(graph)
+    writer = _QuantizedWriter(graph, card=card)
     names = _integer_names(graph)
     writer.quantize("input", names[graph.input], quantized.tensors[graph.input])
     for node in graph.nodes:
