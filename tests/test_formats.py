@@ -249,7 +249,7 @@ def test_one_scale_for_all_channels_is_written_and_read_as_one(form: str) -> Non
         assert held["stem.weight/scale"].shape == held["stem.bias/scale"].shape == ()
     else:
         assert len(TfliteFile(data).tensors["stem.weight"].quantization.scale) == 1
-    (engine, *_) = [engine for engine in available_runtimes() if engine.format == form]
+    (engine, *_) = [engine for engine in available_runtimes() if form in engine.formats]
     batch = tiny_batch(4)
     session = engine.open(Artifact("tiny", form, "int8", data))
     step = quantized.tensors["fc"].scale
@@ -485,7 +485,7 @@ def test_files_with_real_weights_agree_with_torch(
     real: Exported = request.getfixturevalue(name)
     truth = real.source.reference.run(real.images)
     for engine in (OnnxRuntime(), LiteRuntime()):
-        result = engine.open(real.artifact(engine.format, precision)).run(real.images)
+        result = engine.open(real.artifact(engine.formats[0], precision)).run(real.images)
         assert sqnr_db(truth, result) >= least_db, engine.name
 
 
@@ -500,7 +500,7 @@ def test_fp16_and_fp32_files_agree_between_runtimes(small: Exported, precision: 
 
 
 def test_formats_are_found_by_name_and_extension() -> None:
-    assert plugin_names("formats") == ("onnx", "tflite")
+    assert plugin_names("formats") == ("onnx", "ort", "tflite")
     for name in plugin_names("formats"):
         form = load_plugin("formats", name)
         assert form.name == name
@@ -510,7 +510,7 @@ def test_formats_are_found_by_name_and_extension() -> None:
 def test_an_unknown_extension_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"no format ends in \.pb") as caught:
         format_of(Path("model.pb"))
-    assert caught.value.hint == "known: .onnx, .tflite"
+    assert caught.value.hint == "known: .onnx, .ort, .tflite"
 
 
 def test_a_format_without_integer_input_keeps_its_own() -> None:
@@ -530,11 +530,20 @@ def test_a_files_precision_is_told_from_its_bytes(small: Exported, precision: Pr
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x00\x00", b"PK\x03\x04 not a model at all", b"\xff" * 64, b"\x00\x00\x00\x00TFL3"]
+    "data",
+    [
+        b"",
+        b"\x00\x00",
+        b"PK\x03\x04 not a model at all",
+        b"\xff" * 64,
+        b"\x00\x00\x00\x00TFL3",
+        b"\x00\x00\x00\x00ORTM",
+        b"\xff\x00\x00\x00ORTM",
+    ],
 )
-@pytest.mark.parametrize("name", ["onnx", "tflite"])
+@pytest.mark.parametrize("name", plugin_names("formats"))
 def test_what_is_no_model_has_no_precision(name: str, data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"not an? (ONNX|TFLite) model"):
+    with pytest.raises(ValueError, match=r"not an? (ONNX|TFLite|ORT format) model"):
         load_plugin("formats", name).read_precision(data)
 
 
@@ -555,8 +564,8 @@ def metadata_of(data: bytes) -> dict[str, bytes]:
     return {entry.Name().decode(): model.Buffers(entry.Buffer()).DataAsNumpy().tobytes() for entry in entries}
 
 
-def test_every_tflite_file_holds_its_metadata_and_class_names(exported: Exported) -> None:
-    for artifact in exported.artifacts:
+def test_every_tflite_file_holds_its_metadata_and_class_names(real: Exported) -> None:
+    for artifact in real.artifacts:
         if artifact.format == "tflite":
             (entry,) = metadata_of(artifact.data).items()
             assert entry[0] == "TFLITE_METADATA"
@@ -565,7 +574,7 @@ def test_every_tflite_file_holds_its_metadata_and_class_names(exported: Exported
                 (names,) = archive.infolist()
                 assert names.compress_type == zipfile.ZIP_STORED
                 labels = archive.read("labels.txt").decode().splitlines()
-            assert tuple(labels) == exported.card.labels
+            assert tuple(labels) == real.card.labels
 
 
 def test_metadata_costs_little_more_than_the_class_names(real: Exported) -> None:

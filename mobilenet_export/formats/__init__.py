@@ -1,6 +1,7 @@
 """One module per file format; each ends in `FORMAT: Format`."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -53,6 +54,15 @@ class Format(Protocol):
             ValueError: It is not a file of this format.
         """
         ...
+
+    def companions(self, files: Sequence[bytes]) -> Mapping[str, bytes]:
+        """Return what goes beside the files of this format in a bundle, by name."""
+        ...
+
+
+def no_companions(_files: Sequence[bytes]) -> Mapping[str, bytes]:
+    """Return nothing: the `companions` of a format whose files stand alone."""
+    return {}
 
 
 def format_of(path: Path) -> Format:

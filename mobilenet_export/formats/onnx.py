@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from mobilenet_export.artifact import InputOutput, Precision
-from mobilenet_export.formats import Format, checked_kernel, checked_scale
+from mobilenet_export.formats import Format, checked_kernel, checked_scale, no_companions
 from mobilenet_export.graph import (
     UNCLAMPED,
     Activation,
@@ -296,7 +296,15 @@ def read_int8(data: bytes, graph: Graph) -> QuantizedGraph:
         ValueError: A constant is missing, or does not fit the graph.
     """
     stored = [held for held in _load(data).initializer if held.data_location == TensorProto.DEFAULT]
-    constants = {held.name: numpy_helper.to_array(held) for held in stored}
+    return integers_of({held.name: numpy_helper.to_array(held) for held in stored}, graph)
+
+
+def integers_of(constants: Mapping[str, NDArray[Any]], graph: Graph) -> QuantizedGraph:
+    """Find the integers of a graph among a file's constants.
+
+    Raises:
+        ValueError: A constant is missing, or does not fit the graph.
+    """
     names = _integer_names(graph)
     quantized = [graph.input, *(node.name for node in graph.nodes if not isinstance(node, Softmax))]
     tensors = {tensor: _read_scale(constants, names.get(tensor, tensor)) for tensor in quantized}
@@ -312,10 +320,12 @@ def _read_scale(constants: Mapping[str, NDArray[Any]], tensor: str) -> TensorSca
 
 
 def _read_kernel(constants: Mapping[str, NDArray[Any]], node: Kernel, source: TensorScale) -> QuantizedKernel:
-    weight, scale, zero_point, bias, bias_scale = (
+    weight, scale, zero_point, bias = (
         _constant(constants, f"{node.name}.{part}")
-        for part in ("weight/int8", "weight/scale", "weight/zero_point", "bias/int32", "bias/scale")
+        for part in ("weight/int8", "weight/scale", "weight/zero_point", "bias/int32")
     )
+    implied = np.float32(source.scale) * scale  # of integer operators, which state none
+    bias_scale = constants.get(f"{node.name}.bias/scale", implied)
     if zero_point.any():
         raise ValueError(f"the weights of {node.name} are not symmetric")
     return checked_kernel(node, QuantizedKernel(weight, scale, bias), source, bias_scale)
@@ -362,6 +372,7 @@ class _OnnxFormat:
     write_int8 = staticmethod(write_int8)
     read_int8 = staticmethod(read_int8)
     read_precision = staticmethod(read_precision)
+    companions = staticmethod(no_companions)
 
 
 FORMAT: Format = _OnnxFormat()

@@ -18,7 +18,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from mobilenet_export.artifact import InputOutput, Precision
-from mobilenet_export.formats import Format, _tflite_metadata, checked_kernel, checked_scale
+from mobilenet_export.formats import Format, _tflite_metadata, checked_kernel, checked_scale, no_companions
 from mobilenet_export.formats._tflite_metadata import Normalization
 from mobilenet_export.graph import (
     Activation,
@@ -502,6 +502,7 @@ class _TfliteFormat:
     write_int8 = staticmethod(write_int8)
     read_int8 = staticmethod(read_int8)
     read_precision = staticmethod(read_precision)
+    companions = staticmethod(no_companions)
 
 
 FORMAT: Format = _TfliteFormat()
