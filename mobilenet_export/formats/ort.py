@@ -69,7 +69,7 @@ def read_int8(data: bytes, graph: Graph) -> QuantizedGraph:
 def _graph(data: bytes) -> Fields:
     graph = read(data).get("model", {}).get("graph", {})
     if not graph.get("nodes"):
-        raise ValueError("an ORT format model without nodes")
+        raise ValueError("not an ORT format model: it has no nodes")
     return dict(graph)
 
 

@@ -25,7 +25,7 @@ _ABILITIES = (
     ("1.25.0 1.25.1 1.26.0 1.27.0 1.28.0 1.29.0 1.30.0 1.31.0 1.31.1", 26, 13, 6),
     ("1.32.0", 28, 14, 6),
 )
-"""Releases, highest opset, highest IR version, version of ORT format (1.15.1 refuses 6; 1.16.3 and 1.18.1 load it)."""
+"""Releases, highest opset, IR version and version of ORT format (1.15.1 refuses 6; 1.16.3 and 1.18.1 load it)."""
 
 _WHEELS = (
     ((1, 15), Wheels(_ARCHITECTURES, (3, 8), (3, 11), (2, 17))),

@@ -13,7 +13,7 @@ def read_requirements(data: bytes) -> Requirements:
     session = read(data)
     nodes = session.get("model", {}).get("graph", {}).get("nodes", [])
     if not nodes or not str(session.get("ort_version")).isdecimal():
-        raise ValueError("an ORT format model without nodes or without a version")
+        raise ValueError("not an ORT format model: it has no nodes or no version")
     operators = {f"{n.get('domain', '')}.{n['op_type']}".strip("."): n["since_version"] for n in nodes}
     return Requirements({"ORT format": int(session["ort_version"])}, operators)
 
