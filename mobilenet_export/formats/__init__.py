@@ -32,7 +32,17 @@ class Format(Protocol):
         ...
 
     def write_int8(self, quantized: QuantizedGraph, io: InputOutput, card: ModelCard | None = None) -> bytes:
-        """Spell the integers; the card goes into the file."""
+        """Spell the integers.
+
+        Args:
+            quantized: To write.
+            io: `float32` takes normalized values and gives float32; `uint8` takes RGB pixels, channel-last, and
+                gives float32; `int8` takes such pixels less 128 and gives integers.
+            card: Goes into the file.
+
+        Raises:
+            ValueError: Integers are to be taken by a graph that was not quantized for pixels.
+        """
         ...
 
     def read_int8(self, data: bytes, graph: Graph) -> QuantizedGraph:
@@ -122,9 +132,9 @@ def checked_kernel(
     return kernel
 
 
-def io_types(form: Format, io: InputOutput) -> InputOutput:
-    """Return the type of input and output asked for, or the format's own where it has no such files."""
-    return io if io in form.io else form.io[0]
+def io_types(form: Format, wanted: Sequence[InputOutput]) -> tuple[InputOutput, ...]:
+    """Return those types of input and output that the format has, or its default where it has none of them."""
+    return tuple(io for io in wanted if io in form.io) or form.io[:1]
 
 
 def artifact_name(model: str, form: Format, precision: Precision, io: InputOutput) -> str:

@@ -18,6 +18,7 @@ import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
+from mobilenet_export.artifact import Normalization
 from mobilenet_export.model_card import ModelCard
 
 ENTRY = "TFLITE_METADATA"
@@ -28,20 +29,6 @@ _TENSOR_AXIS_LABELS = 2
 _IMAGE_PROPERTIES = 2
 _RGB = 1
 _NORMALIZATION, _SCORE_THRESHOLDING = 1, 3
-
-
-@dataclass(frozen=True, slots=True)
-class Normalization:
-    """`(pixel - mean) / std` per channel, of pixels 0 to 255: what the file's input stands for."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @classmethod
-    def of(cls, card: ModelCard) -> "Normalization":
-        """Return the card's, which counts pixels as 0 to 1."""
-        mean, std = (tuple(255 * x for x in part) for part in (card.preprocess.mean, card.preprocess.std))
-        return cls(mean, std)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +48,7 @@ def describe(card: ModelCard, normalization: Normalization, *, probabilities: bo
 
     Args:
         card: What the file says about itself.
-        normalization: Of its input.
+        normalization: By which pixels become what its input stands for.
         probabilities: Whether it ends in a softmax. Those below chance, 1 / classes, are then marked as not worth
             showing; logits have no such threshold.
     """
@@ -91,7 +78,7 @@ def append_labels(model: bytes, card: ModelCard) -> bytes:
 
 
 def _image(card: ModelCard, normalization: Normalization) -> _Table:
-    mean, std = np.array(normalization.mean), np.array(normalization.std)
+    mean, std = 255 * np.array(normalization.mean), 255 * np.array(normalization.std)
     crop = card.preprocess
     text = (
         f"RGB; short side resized to {crop.resize_px} px ({crop.interpolation}), centre of {crop.crop_px} px"

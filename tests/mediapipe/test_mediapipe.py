@@ -112,7 +112,7 @@ def test_a_file_of_raw_pixels_gives_what_litert_gives(folder: Path, name: str) -
 
 @pytest.mark.parametrize(("folder", "name"), files(precision="int8", io="int8"))
 def test_int8_input_is_refused(folder: Path, name: str) -> None:
-    with pytest.raises((ValueError, RuntimeError), match="(?i)type"):
+    with pytest.raises((ValueError, RuntimeError), match=r"(?i)type"):
         list(classified(folder / name, crops(folder)[:1]))
 
 
