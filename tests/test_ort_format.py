@@ -88,3 +88,12 @@ def test_a_damaged_file_is_refused_or_read_but_nothing_else(seed: int) -> None:
         data[place] = rng.integers(0, 256)
     with contextlib.suppress(ValueError):
         assert ort.read_precision(bytes(data)) in PRECISIONS
+
+
+def test_a_file_that_refers_to_one_part_over_and_over_is_refused() -> None:
+    root = _ort_flatbuffer.read(ort.write_float(tiny_graph(), "fp32"))
+    root["model"]["domain"] = "d" * 10_000
+    node = {"op_type": "Add", "inputs": ["d" * 10_000] * 1_000}
+    root["model"]["graph"]["nodes"] = [node]
+    with pytest.raises(ValueError, match="refers to the same parts too often"):
+        ort.read_precision(_ort_flatbuffer.write(root))  # equal texts are written once

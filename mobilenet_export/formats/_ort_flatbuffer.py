@@ -9,6 +9,7 @@ without subgraphs, sparse tensors and saved optimizations is read; a field of th
 """
 
 import struct
+from dataclasses import dataclass
 from typing import Any
 
 import flatbuffers
@@ -83,37 +84,53 @@ def read(data: bytes) -> Fields:
     if data[4:8] != _IDENTIFIER:
         raise ValueError("not an ORT format model")
     try:
-        return _read_table(Table(data, struct.unpack_from("<I", data)[0]), "InferenceSession")
+        return _Reader(4 * len(data)).table(
+            Table(data, struct.unpack_from("<I", data)[0]), "InferenceSession"
+        )
     except (struct.error, IndexError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"not an ORT format model: {error}") from None
 
 
-def _read_table(table: Table, kind: str) -> Fields:
-    fields = {}
-    for slot, (name, form) in enumerate(_TABLES[kind].items()):
-        offset = table.Offset(4 + 2 * slot)
-        if offset:
-            fields[name] = _read_field(table, offset, form)
-    return fields
+@dataclass
+class _Reader:
+    """Reads tables, as long as `left` lasts: parts may be shared, and a small file could stand for a huge one."""
 
+    left: int
 
-def _read_field(table: Table, offset: int, form: str) -> Any:
-    element = form.strip("[]")
-    if element == _REFUSED and (form == _REFUSED or table.VectorLen(offset)):
-        raise ValueError("an ORT format model with subgraphs, sparse tensors or saved optimizations")
-    if form in _SCALARS:
-        return table.Get(_SCALARS[form], table.Pos + offset)
-    if form == "string":
-        return table.String(table.Pos + offset).decode()
-    if form in _TABLES:
-        return _read_table(Table(table.Bytes, table.Indirect(table.Pos + offset)), form)
-    start, count = table.Vector(offset), table.VectorLen(offset)
-    if element in _SCALARS or element == "EdgeEnd":
-        return np.frombuffer(table.Bytes, _element_type(element), count, start)
-    places = range(start, start + 4 * count, 4)
-    if element == "string":
-        return [table.String(place).decode() for place in places]
-    return [_read_table(Table(table.Bytes, table.Indirect(place)), element) for place in places]
+    def spend(self, amount: int) -> None:
+        self.left -= amount
+        if self.left < 0:
+            raise ValueError("an ORT format model that refers to the same parts too often")
+
+    def table(self, table: Table, kind: str) -> Fields:
+        self.spend(4)
+        fields = {}
+        for slot, (name, form) in enumerate(_TABLES[kind].items()):
+            offset = table.Offset(4 + 2 * slot)
+            if offset:
+                fields[name] = self.field(table, offset, form)
+        return fields
+
+    def field(self, table: Table, offset: int, form: str) -> Any:
+        element, place = form.strip("[]"), table.Pos + offset
+        if element == _REFUSED and (form == _REFUSED or table.VectorLen(offset)):
+            raise ValueError("an ORT format model with subgraphs, sparse tensors or saved optimizations")
+        if form in _SCALARS:
+            return table.Get(_SCALARS[form], place)
+        if not form.startswith("["):
+            return self.element(table, place, form)
+        start, count = table.Vector(offset), table.VectorLen(offset)
+        if element in _SCALARS or element == "EdgeEnd":
+            return np.frombuffer(table.Bytes, _element_type(element), count, start)
+        return [self.element(table, start + 4 * index, element) for index in range(count)]
+
+    def element(self, table: Table, place: int, form: str) -> Any:
+        """A text or a table that is referred to from a place."""
+        if form != "string":
+            return self.table(Table(table.Bytes, table.Indirect(place)), form)
+        text = table.String(place)
+        self.spend(4 + len(text))
+        return text.decode()
 
 
 def _element_type(element: str) -> np.dtype[Any]:
