@@ -4,13 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 LEGACY := .venv-legacy/bin
 COMPARE := .venv-compare/bin
+MEDIAPIPE := .venv-mediapipe/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # The CPU build of torch. Only for Linux on x86-64 is it not the default one; README, "Install", says more.
 TORCH ?= torch==2.13.0$(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),+cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh accuracy compare clean
+.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh test-mediapipe accuracy compare clean
 
 help:
 	@echo "make export                        set up, then export MobileNetV2 with int8 to ./mobilenet_v2_100_224"
@@ -20,6 +21,7 @@ help:
 	@echo "make test-wheel                    an installed wheel finds its data"
 	@echo "make test-arm                      bundles on emulated Raspberry Pis, in the real aarch64 wheels"
 	@echo "make test-ssh                      mnx deploy to a real sshd (Debian as root installs one)"
+	@echo "make test-mediapipe                our TFLite files and their metadata in MediaPipe's ImageClassifier"
 	@echo "make accuracy DATA=DIR LABELS=CSV  the drift figures of the README, on labelled ImageNet photos"
 	@echo "make compare DATA=DIR LABELS=CSV   our int8 files beside those of ONNX Runtime, NNCF and AEQ, in one table"
 
@@ -75,6 +77,20 @@ test-ssh: setup
 	sh tests/setup_devices.sh
 	$(BIN)/pytest -m slow tests/test_deploy.py tests/test_pi.py
 
+.venv-mediapipe/ready: tests/mediapipe/requirements.txt constraints.txt
+	sh tests/mediapipe/setup.sh
+	$(PYTHON) -m venv .venv-mediapipe
+	$(MEDIAPIPE)/pip install --quiet --constraint constraints.txt --requirement tests/mediapipe/requirements.txt
+	@touch $@
+
+# With DATA on 20 photos of that folder, else on shipped images.
+test-mediapipe: setup .venv-mediapipe/ready
+	rm -rf build/mediapipe
+	$(BIN)/mnx export --arch v1 --int8 --formats tflite --io float32,uint8,int8 --out build/mediapipe/v1
+	$(BIN)/mnx export --arch v2 --int8 --formats tflite --io float32,uint8,int8 --out build/mediapipe/v2
+	PYTHONPATH=. MEDIAPIPE_BUNDLES=build/mediapipe/v1:build/mediapipe/v2 DATA="$(DATA)" \
+	  $(MEDIAPIPE)/python -m pytest -c tests/mediapipe/pytest.ini tests/mediapipe
+
 accuracy: setup
 	DATA="$(DATA)" LABELS="$(LABELS)" $(BIN)/pytest -m slow tests/test_accuracy.py tests/test_hostile.py
 
@@ -89,4 +105,4 @@ compare: setup .venv-compare/ready
 	  $(COMPARE_OPTIONS)
 
 clean:
-	rm -rf .venv .venv-legacy .venv-compare build
+	rm -rf .venv .venv-legacy .venv-compare .venv-mediapipe build

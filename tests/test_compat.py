@@ -100,7 +100,7 @@ def test_a_newer_release_can_all_that_an_older_one_can(package: Package) -> None
 
 def test_every_format_has_requirements_and_a_package() -> None:
     assert plugin_names("requirements") == plugin_names("formats")
-    assert {package.format for package in PACKAGES} == set(plugin_names("formats"))
+    assert {name for package in PACKAGES for name in package.formats} == set(plugin_names("formats"))
     assert {load_plugin("packages", name).name for name in plugin_names("packages")} == {
         package.name for package in PACKAGES
     }

@@ -1,12 +1,15 @@
 """The files: what stands in them, read back without the code that wrote it; ONNX and TFLite hold one network."""
 
+import zipfile
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from conftest import Exported, TfliteFile, tiny_batch, tiny_graph
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,9 +108,11 @@ def test_both_float_files_hold_the_same_weights(real: Exported, precision: Preci
 
 def test_the_same_graph_is_written_to_the_same_bytes(small: Exported) -> None:
     for form in (onnx_format, tflite_format):
-        assert form.write_int8(small.quantized, "float32") == small.artifact(form.FORMAT.name, "int8").data
+        name = form.FORMAT.name
+        again = form.write_int8(small.quantized, "float32", small.card)
+        assert again == small.artifact(name, "int8").data
         for _ in range(2):
-            assert form.write_float(small.graph, "fp32") == small.artifact(form.FORMAT.name, "fp32").data
+            assert form.write_float(small.graph, "fp32", small.card) == small.artifact(name, "fp32").data
 
 
 @pytest.mark.parametrize(
@@ -254,7 +259,7 @@ def test_one_scale_for_all_channels_is_written_and_read_as_one(form: str) -> Non
         assert held["stem.weight/scale"].shape == held["stem.bias/scale"].shape == ()
     else:
         assert len(TfliteFile(data).tensors["stem.weight"].quantization.scale) == 1
-    (engine, *_) = [engine for engine in available_runtimes() if engine.format == form]
+    (engine, *_) = [engine for engine in available_runtimes() if form in engine.formats]
     batch = tiny_batch(4)
     session = engine.open(Artifact("tiny", form, "int8", data))
     step = quantized.tensors["fc"].scale
@@ -519,7 +524,7 @@ def test_files_with_real_weights_agree_with_torch(
     real: Exported = request.getfixturevalue(name)
     truth = real.source.reference.run(real.images)
     for engine in (OnnxRuntime(), LiteRuntime()):
-        result = engine.open(real.artifact(engine.format, precision)).run(real.images)
+        result = engine.open(real.artifact(engine.formats[0], precision)).run(real.images)
         assert sqnr_db(truth, result) >= least_db, engine.name
 
 
@@ -534,7 +539,7 @@ def test_fp16_and_fp32_files_agree_between_runtimes(small: Exported, precision: 
 
 
 def test_formats_are_found_by_name_and_extension() -> None:
-    assert plugin_names("formats") == ("onnx", "tflite")
+    assert plugin_names("formats") == ("onnx", "ort", "tflite")
     for name in plugin_names("formats"):
         form = load_plugin("formats", name)
         assert form.name == name
@@ -544,7 +549,7 @@ def test_formats_are_found_by_name_and_extension() -> None:
 def test_an_unknown_extension_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"no format ends in \.pb") as caught:
         format_of(Path("model.pb"))
-    assert caught.value.hint == "known: .onnx, .tflite"
+    assert caught.value.hint == "known: .onnx, .ort, .tflite"
 
 
 def test_a_format_without_integer_input_keeps_its_own() -> None:
@@ -564,11 +569,20 @@ def test_a_files_precision_is_told_from_its_bytes(small: Exported, precision: Pr
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x00\x00", b"PK\x03\x04 not a model at all", b"\xff" * 64, b"\x00\x00\x00\x00TFL3"]
+    "data",
+    [
+        b"",
+        b"\x00\x00",
+        b"PK\x03\x04 not a model at all",
+        b"\xff" * 64,
+        b"\x00\x00\x00\x00TFL3",
+        b"\x00\x00\x00\x00ORTM",
+        b"\xff\x00\x00\x00ORTM",
+    ],
 )
-@pytest.mark.parametrize("name", ["onnx", "tflite"])
+@pytest.mark.parametrize("name", plugin_names("formats"))
 def test_what_is_no_model_has_no_precision(name: str, data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"not an? (ONNX|TFLite) model"):
+    with pytest.raises(ValueError, match=r"not an? (ONNX|TFLite|ORT format) model"):
         load_plugin("formats", name).read_precision(data)
 
 
@@ -577,3 +591,40 @@ def test_a_fully_connected_weight_is_written_as_it_is() -> None:
         "fc", "pool", np.arange(10, dtype=np.float32).reshape(2, 5), np.zeros(2, np.float32)
     )
     assert tflite_format._laid_out(node, node.weight) is node.weight
+
+
+# What a file says about itself
+
+
+def metadata_of(data: bytes) -> dict[str, bytes]:
+    """Every entry of metadata of a .tflite file."""
+    model = schema.Model.GetRootAs(data)
+    entries = map(model.Metadata, range(model.MetadataLength()))
+    return {entry.Name().decode(): model.Buffers(entry.Buffer()).DataAsNumpy().tobytes() for entry in entries}
+
+
+def test_every_tflite_file_holds_its_metadata_and_class_names(real: Exported) -> None:
+    for artifact in real.artifacts:
+        if artifact.format == "tflite":
+            (entry,) = metadata_of(artifact.data).items()
+            assert entry[0] == "TFLITE_METADATA"
+            assert entry[1][4:8] == b"M001"
+            with zipfile.ZipFile(BytesIO(artifact.data)) as archive:
+                (names,) = archive.infolist()
+                assert names.compress_type == zipfile.ZIP_STORED
+                labels = archive.read("labels.txt").decode().splitlines()
+            assert tuple(labels) == real.card.labels
+
+
+def test_metadata_costs_little_more_than_the_class_names(real: Exported) -> None:
+    bare, labels = tflite_format.write_float(real.graph, "fp32"), "\n".join(real.card.labels)
+    assert len(real.artifact("tflite", "fp32").data) - len(bare) < len(labels) + 1_500
+
+
+def test_an_onnx_file_names_author_and_licence_of_its_weights(small_v2: Exported, v2: Exported) -> None:
+    model = onnx.load_from_string(v2.artifact("onnx", "int8").data)
+    held = {entry.key: entry.value for entry in model.metadata_props}
+    assert held["model_license"] == "BSD-3-Clause"
+    assert held["model_author"].startswith("torchvision")
+    assert model.doc_string == v2.card.description
+    assert not onnx.load_from_string(small_v2.artifact("onnx", "fp32").data).metadata_props  # random weights
