@@ -141,6 +141,11 @@ def choose(host: str, probe: Probe, formats: Sequence[str], wishes: Wishes) -> C
             return Choice(interpreter.path, names, tuple(dict.fromkeys(r.format for r in usable)))
     if probe.android and not wishes.install:
         return _for_apps(probe, formats, wishes)
+    if probe.android:
+        raise MissingError(
+            f"{host}: runtimes cannot be installed on Android: there are no wheels for it",
+            "without --install its apps get the files",
+        )
     interpreter = _system_python(host, probe)
     if wishes.install:
         installation = _plan(host, probe, interpreter, runtimes[0])
