@@ -152,6 +152,16 @@ def test_what_does_not_fit_is_refused(bundle: Bundle, capfd: pytest.CaptureFixtu
         assert not printed.out
 
 
+def test_a_bundle_cannot_smuggle_code_into_an_app(bundle: Bundle) -> None:
+    entry = {
+        **bundle.document["files"][0],
+        "output": {"name": 'x"; evil("', "type": "float32", "shape": [1, 2]},
+    }
+    hostile = dataclasses.replace(bundle, document={**bundle.document, "files": [entry]})
+    with pytest.raises(DamagedInputError, match="cannot stand in code"):
+        read_facts(hostile, entry["path"])
+
+
 def test_a_bundle_of_an_older_version_says_too_little(bundle: Bundle) -> None:
     entry = dict(bundle.document["files"][0])
     entry["input"] = {key: value for key, value in entry["input"].items() if key != "values"}

@@ -135,17 +135,17 @@ def read_facts(bundle: Bundle, name: str) -> Facts:
     try:
         given, output = bundle.document["model"]["preprocess"], entry["output"]
         return Facts(
-            file=entry["path"],
-            format=entry["format"],
+            file=_word(entry["path"]),
+            format=_word(entry["format"]),
             resize_px=int(given["resize_px"]),
             crop_px=int(given["crop_px"]),
-            interpolation=str(given["interpolation"]),
+            interpolation=_word(given["interpolation"]),
             mean=tuple(map(float, given["mean"])),
             std=tuple(map(float, given["std"])),
             values=_values(entry["input"]),
-            layout=str(entry["input"]["layout"]),
-            inputs=str(entry["input"]["name"]),
-            outputs=str(output["name"]),
+            layout=_word(entry["input"]["layout"]),
+            inputs=_word(entry["input"]["name"]),
+            outputs=_word(output["name"]),
             classes=int(output["shape"][-1]),
             scale=float(output["scale"]) if output["type"] == "int8" else None,
             zero_point=int(output["zero_point"]) if output["type"] == "int8" else None,
@@ -155,6 +155,13 @@ def read_facts(bundle: Bundle, name: str) -> Facts:
         raise DamagedInputError(
             f"{bundle.folder}: does not say how to feed {name}: {error}", "export the bundle again"
         ) from None
+
+
+def _word(text: Any) -> str:
+    """Return text that is safe inside quotes and comments of any language."""
+    if not isinstance(text, str) or not re.fullmatch(r"[\w .@+-]+", text):
+        raise ValueError(f"{text!r} cannot stand in code")
+    return text
 
 
 def _values(given: Mapping[str, Any]) -> Values:
