@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 TORCH ?= torch==2.13.0$(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),+cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh test-mediapipe accuracy compare clean
+.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh test-adb test-mediapipe accuracy compare clean
 
 help:
 	@echo "make export                        set up, then export MobileNetV2 with int8 to ./mobilenet_v2_100_224"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-wheel                    an installed wheel finds its data"
 	@echo "make test-arm                      bundles on emulated Raspberry Pis, in the real aarch64 wheels"
 	@echo "make test-ssh                      mnx deploy to a real sshd (Debian as root installs one)"
+	@echo "make test-adb                      mnx deploy adb to a real adbd for arm64 (Debian as root installs adb)"
 	@echo "make test-mediapipe                our TFLite files and their metadata in MediaPipe's ImageClassifier"
 	@echo "make accuracy DATA=DIR LABELS=CSV  the drift figures of the README, on labelled ImageNet photos"
 	@echo "make compare DATA=DIR LABELS=CSV   our int8 files beside those of ONNX Runtime, NNCF and AEQ, in one table"
@@ -76,6 +77,10 @@ test-arm: setup
 test-ssh: setup
 	sh tests/setup_devices.sh
 	$(BIN)/pytest -m slow tests/test_deploy.py tests/test_pi.py
+
+test-adb: setup
+	sh tests/setup_devices.sh
+	$(BIN)/pytest -m slow tests/test_adb.py
 
 .venv-mediapipe/ready: tests/mediapipe/requirements.txt constraints.txt
 	sh tests/mediapipe/setup.sh

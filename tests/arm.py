@@ -23,12 +23,15 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 CACHE = CHECKOUT / "build" / "device"
 
 _LOGIN = "python3-minimal,libstdc++6,libgcc-s1,coreutils,dash,findutils,grep,sed,mawk,libc-bin"
+_TRIXIE = f"{_LOGIN},base-files,python3-onnxruntime,python3-numpy,python3-pil"
 _SYSTEM = "mmdebstrap --quiet --arch=arm64 --variant=extract --include="
 SYSTEMS = {
     "bookworm": f"{_SYSTEM}{_LOGIN},libpython3.11-stdlib bookworm",
-    "trixie": f"{_SYSTEM}{_LOGIN},base-files,python3-onnxruntime,python3-numpy,python3-pil trixie",
+    "trixie": f"{_SYSTEM}{_TRIXIE} trixie",
+    "android": f"{_SYSTEM}{_TRIXIE},adbd,mksh,toybox trixie",
 }
-"""Debian 12 without, and 13 with its own build of ONNX Runtime, which has XNNPACK; no script of theirs has run."""
+"""Debian 12 without, and 13 with its own build of ONNX Runtime, which has XNNPACK; and that with adb's daemon and
+the shell and tools that Android has. No script of theirs has run."""
 EMULATOR = "mmdebstrap --quiet --arch=amd64 --variant=extract --include=qemu-user trixie"
 PYTHON = (
     "--python-version",
@@ -53,24 +56,18 @@ PACKAGES = {
 }
 """What a device's Python has, by name."""
 
-_ALTERNATIVES = "/usr/lib/aarch64-linux-gnu/blas:/usr/lib/aarch64-linux-gnu/lapack"
+ALTERNATIVES = "/usr/lib/aarch64-linux-gnu/blas:/usr/lib/aarch64-linux-gnu/lapack"
 """Where Debian's numpy finds its BLAS as long as no script has set a link to it."""
 
 _MAGIC = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
 _MASK = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
 """Of an arm64 program. Source: qemu, scripts/qemu-binfmt-conf.sh."""
-_ENTER = f"""\
-set -e
-root=$1 packages=$2 home=$3 python=$4 emulator=$5; shift 5
+REGISTER = f"""\
 mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
 printf ':arm64:M::%s:%s:%s:F' '{_MAGIC}' '{_MASK}' "$emulator" > /proc/sys/fs/binfmt_misc/register
-
-mount --bind "$root" "$root"
-mount -o remount,bind,ro "$root"
-cd "$root"
-mount --bind "$home" home/pi
-[ "$python" = True ] || mount --bind /dev/null usr/bin/python3.11
-[ -z "$packages" ] || mount -o bind,ro "$packages" usr/lib/python3/dist-packages
+"""
+"""Has arm64 programs run by the emulator."""
+FURNISH = """\
 mount -t proc proc proc || mount --rbind /proc proc
 mount -t tmpfs -o mode=755 tmpfs sys
 mkdir -p sys/devices/system/cpu
@@ -80,7 +77,19 @@ mount -t tmpfs -o mode=755 tmpfs dev
 for node in null zero full random urandom tty; do touch "dev/$node"; mount --bind "/dev/$node" "dev/$node"; done
 ln -s /proc/self/fd dev/fd
 mkdir -m 1777 dev/shm
-unshare --user --map-user=1000 --map-group=1000 --root="$root" --wd=/ /usr/bin/env -i "$@"
+"""
+"""Gives a root that is the current folder what a kernel and an init give."""
+_ENTER = f"""\
+set -e
+root=$1 packages=$2 home=$3 python=$4 emulator=$5; shift 5
+{REGISTER}
+mount --bind "$root" "$root"
+mount -o remount,bind,ro "$root"
+cd "$root"
+mount --bind "$home" home/pi
+[ "$python" = True ] || mount --bind /dev/null usr/bin/python3.11
+[ -z "$packages" ] || mount -o bind,ro "$packages" usr/lib/python3/dist-packages
+{FURNISH}unshare --user --map-user=1000 --map-group=1000 --root="$root" --wd=/ /usr/bin/env -i "$@"
 exit $?
 """
 """The device's root is read-only, so that nothing that runs there alters what is kept under build/. Its user is an
@@ -95,7 +104,7 @@ def missing() -> str | None:
     if shutil.which("mmdebstrap") is None:
         return "no mmdebstrap here: sh tests/setup_devices.sh, as root on Debian"
     probe = "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc"
-    found = subprocess.run([*_unshare(), "sh", "-c", probe], capture_output=True, text=True, check=False)
+    found = subprocess.run([*unshare(), "sh", "-c", probe], capture_output=True, text=True, check=False)
     return (
         f"no binfmt_misc in a user namespace (Linux 6.7): {found.stderr.strip()}"
         if found.returncode
@@ -103,7 +112,8 @@ def missing() -> str | None:
     )
 
 
-def _unshare() -> list[str]:
+def unshare() -> list[str]:
+    """Return the command that runs another one in namespaces of its own, in which it is root."""
     return ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"]
 
 
@@ -128,7 +138,16 @@ def _made(name: str, recipe: Sequence[str]) -> Path:
 def system(name: str) -> Path:
     """Return the root of one of `SYSTEMS` for arm64, with Python and what a login needs."""
     root = _made(name, SYSTEMS[name].split())
-    for folder in ("home/pi", "usr/lib/python3/dist-packages", "proc", "dev", "sys", "tmp"):
+    for folder in (
+        "home/pi",
+        "data/local/tmp",
+        "system",
+        "usr/lib/python3/dist-packages",
+        "proc",
+        "dev",
+        "sys",
+        "tmp",
+    ):
         (root / folder).mkdir(parents=True, exist_ok=True)
     return root
 
@@ -174,14 +193,14 @@ class Pi:
             "LANG": "C.UTF-8",
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "QEMU_CPU": self.cpu,
-            "LD_LIBRARY_PATH": _ALTERNATIVES if self.has == "its own" else "",
+            "LD_LIBRARY_PATH": ALTERNATIVES if self.has == "its own" else "",
             **(environment or {}),
         }
         there = "" if self.has == "its own" else str(packages(self.has))
         given = [str(system(self.system)), there, str(self.home), str(self.python), str(emulator())]
         variables = [f"{name}={value}" for name, value in settings.items()]
         inside = ["/bin/sh", "-c", 'cd && exec "$@"', "sh", *words]
-        return [*_unshare(), "sh", "-c", _ENTER, "sh", *given, *variables, *inside]
+        return [*unshare(), "sh", "-c", _ENTER, "sh", *given, *variables, *inside]
 
     def login(self) -> str:
         """Return the script of this machine that runs SSH_ORIGINAL_COMMAND there."""

@@ -10,6 +10,8 @@ fi
 packages=""
 command -v mmdebstrap >/dev/null || packages="$packages mmdebstrap"
 command -v ssh >/dev/null || packages="$packages openssh-client"
+command -v adb >/dev/null || packages="$packages adb"
+command -v ip >/dev/null || packages="$packages iproute2"
 [ -x /usr/sbin/sshd ] || packages="$packages openssh-server"
 [ -f /usr/share/keyrings/debian-archive-trixie-stable.gpg ] || packages="$packages debian-archive-keyring"
 [ -z "$packages" ] && exit 0

@@ -191,7 +191,14 @@ def bundle(tmp_path: Path) -> Path:
         sha256 = hashlib.sha256(data).hexdigest()
         entries.append({"path": name, "format": form, "precision": "fp32", "io": "float32", "sha256": sha256})
     source = {"kind": "random", "origin": "a test", "sha256": "0"}
-    document = {"schema": SCHEMA, "model": {}, "source": source, "files": entries, "equalization_sha256": "1"}
+    model = {"preprocess": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}
+    document = {
+        "schema": SCHEMA,
+        "model": model,
+        "source": source,
+        "files": entries,
+        "equalization_sha256": "1",
+    }
     (folder / DOCUMENT).write_text(json.dumps(document))
     return folder
 

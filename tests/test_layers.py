@@ -48,7 +48,7 @@ STEPS = [
 LAYERS = [
     [*VALUES, "__init__"],
     STEPS,
-    ["formats", "runtimes", "requirements", "packages", "devices"],
+    ["formats", "runtimes", "requirements", "packages", "devices", "snippets"],
     ["agent", "deployment"],
     ["pipeline"],
     ["cli"],

@@ -22,7 +22,10 @@ _BETWEEN_LINES_S = 2.0
 
 def deploy_command(
     places: Annotated[
-        list[str], typer.Argument(help="Devices (user@host[:dir]), then the bundle.", metavar="HOST… BUNDLE")
+        list[str],
+        typer.Argument(
+            help="Devices (user@host[:dir], adb[:serial][:/dir]), then the bundle.", metavar="HOST… BUNDLE"
+        ),
     ],
     fleet: Annotated[
         Path | None, typer.Option(help="TOML of [[device]] host, dir, runtime.", metavar="FILE")
@@ -44,7 +47,7 @@ def deploy_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
-    """Send a bundle to devices over ssh; check and measure it there.
+    """Send a bundle to devices over ssh or adb; check and measure it there.
 
     Only what a device can run is sent, only what changed, and from where it stopped. Results go to
     BUNDLE/devices/. Exit code 1 where a check fails, else that of the first error.
@@ -53,6 +56,7 @@ def deploy_command(
     Examples:
       mnx deploy pi@raspberrypi.local mobilenet_v2_100_224 --install
       mnx deploy pi1 pi2 pi3 mobilenet_v2_100_224 --threads 1,4
+      mnx deploy adb mobilenet_v2_100_224
       mnx deploy --fleet fleet.toml mobilenet_v2_100_224
     """  # noqa: D301 (click keeps the lines after a backspace as they are)
     from mobilenet_export.bundle import read_bundle  # noqa: PLC0415
@@ -81,7 +85,7 @@ def deploy_command(
     else:
         _print(reports)
     for report in reports:
-        _say_problems(report)
+        _say_problems(report, request.bundle.folder)
     if code := exit_code(reports):
         raise typer.Exit(code)
 
@@ -149,7 +153,7 @@ def _json(request: "DeployRequest", reports: tuple["DeviceReport", ...]) -> dict
 
 def _print(reports: tuple["DeviceReport", ...]) -> None:
     screen = terminal.console()
-    if any(report.check for report in reports):
+    if any(report.check or report.unchecked for report in reports):
         screen.print(_table(reports))
     for report in reports:
         if report.latency:
@@ -198,9 +202,16 @@ def _rows(report: "DeviceReport") -> list[list[str]]:
     return rows
 
 
-def _say_problems(report: "DeviceReport") -> None:
-    """Say what failed on a device, or what ended it."""
+def _say_problems(report: "DeviceReport", folder: Path) -> None:
+    """Say what failed on a device, what ended it, or what could not be done there."""
     if report.error is not None:
         terminal.say_error(report.error.message, report.error.hint)
+    if report.unchecked is not None:
+        terminal.say(
+            f"{report.host}: {report.folder} is there, every sha256 as here; nothing ran: {report.unchecked}"
+        )
+        terminal.say(
+            f"next: mnx phone {folder}, in its browser; mnx snippet {folder} --for android, for an app"
+        )
     for failure in report.check.failures if report.check else ():
         terminal.say(f"failed: {report.host}: {failure}")

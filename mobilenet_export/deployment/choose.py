@@ -36,6 +36,8 @@ RUNTIMES = (
     DeviceRuntime("tflite_runtime", "tflite-runtime", ("tflite",), "numpy<2", (3, 11)),
 )
 """In the order in which they are installed where the user names none."""
+APPS = "litert"
+"""What Android's apps run files in where the user names nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +81,18 @@ class Choice:
     """What a device gets.
 
     Attributes:
-        python: Executable there that runs the bundle; None until `installation` is made.
+        python: Executable there that runs the bundle; None until `installation` is made, or where nothing does.
         runtimes: Names and versions of those that it has or gets.
         formats: Of the files to send.
         installation: To make first, or None.
+        lack: Why nothing can run the bundle there: it is sent for the device's apps, and not checked.
     """
 
     python: str | None
     runtimes: tuple[str, ...]
     formats: tuple[str, ...]
     installation: Installation | None = None
+    lack: str | None = None
 
 
 def find_runtime(name: str) -> DeviceRuntime:
@@ -135,12 +139,19 @@ def choose(host: str, probe: Probe, formats: Sequence[str], wishes: Wishes) -> C
     """
     runtimes = candidates(formats, wishes.runtime)
     if not probe.writable:
-        raise MissingError(f"{host}: no permission to write there", f"name another folder: {host}:DIR")
+        raise MissingError(f"{host}: no permission to write there", f"name another folder: {host}:~/DIR")
     for interpreter in probe.interpreters:
         usable = [r for r in runtimes if interpreter.version >= OLDEST_PYTHON and not lack(interpreter, r)]
         if usable:
             names = tuple(f"{r.name} {interpreter.packages[r.distribution]}" for r in usable)
             return Choice(interpreter.path, names, _formats(usable, formats))
+    if probe.android and not wishes.install:
+        return _for_apps(probe, formats, wishes)
+    if probe.android:
+        raise MissingError(
+            f"{host}: runtimes cannot be installed on Android: there are no wheels for it",
+            "without --install its apps get the files",
+        )
     interpreter = _system_python(host, probe)
     if wishes.install:
         installation = _plan(host, probe, interpreter, runtimes[0])
@@ -150,6 +161,26 @@ def choose(host: str, probe: Probe, formats: Sequence[str], wishes: Wishes) -> C
         f"{host}: no runtime that works: {reasons}",
         "`--install` puts one into an environment of its own there; nothing else on it changes",
     )
+
+
+def _for_apps(probe: Probe, formats: Sequence[str], wishes: Wishes) -> Choice:
+    """What an Android without a Python that can run it gets: the files that its apps read.
+
+    Raises:
+        UsageError: There are none.
+    """
+    runtime = find_runtime(wishes.runtime or APPS)
+    wanted = _formats([runtime], formats)
+    if not wanted:
+        own = runtime.formats[0]
+        raise UsageError(
+            f"Android's apps read {own}; the bundle has only {', '.join(formats)}",
+            f"export it with `--formats {own}`, or send what it has: --runtime onnxruntime",
+        )
+    found = [interpreter for interpreter in probe.interpreters if not interpreter.own]
+    version = ".".join(map(str, found[0].version)) if found else ""
+    reason = f"Python {version} there has no runtime that works" if found else "no python3 there"
+    return Choice(None, (), wanted, lack=reason)
 
 
 def lack(interpreter: Interpreter, runtime: DeviceRuntime) -> str | None:

@@ -25,7 +25,7 @@ echo mnx-begin
 {script}
 ) 3<&- </dev/null &
 job=$!
-{{ cat; kill $job; }} <&3 >/dev/null 2>&1 &
+{{ while read -r _; do :; done; kill $job; }} <&3 >/dev/null 2>&1 &
 watcher=$!
 wait $job
 code=$?
@@ -33,7 +33,8 @@ kill $watcher 2>/dev/null
 exit $code
 }}
 """
-"""Runs a script until stdin ends. A shell reads all of `{ … }` before it starts, so `cat` eats none of it."""
+"""Runs a script until stdin ends. A shell reads all of `{ … }` before it starts, so `read` eats none of it.
+A program in its place would outlive the watcher, and adb, for which stdin and stdout are one, would wait for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,13 @@ _SCRIPT = """\
 say() { printf '%s\\t%s\\n' "$1" "$2"; }
 say machine "$(uname -m)"
 say system "$(. /etc/os-release 2>/dev/null && printf %s "$PRETTY_NAME")"
+if command -v getprop >/dev/null 2>&1; then
+  say release "$(getprop ro.build.version.release)"
+  say sdk "$(getprop ro.build.version.sdk)"
+  say abi "$(getprop ro.product.cpu.abi)"
+  say soc "$(getprop ro.soc.model)"
+  say model "$(getprop ro.product.manufacturer) $(getprop ro.product.model)"
+fi
 say cores "$(getconf _NPROCESSORS_ONLN 2>/dev/null || grep -c '^processor' /proc/cpuinfo 2>/dev/null)"
 say cpu "$(sed -n -e 's/^model name[[:space:]]*: //p' -e 's/^CPU part[[:space:]]*: /part /p' \
   /proc/cpuinfo 2>/dev/null | head -n 1)"
@@ -56,7 +63,8 @@ say memory "$(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo 2>/dev/
 while [ ! -d "$place" ]; do place=$(dirname -- "$place"); done
 [ -w "$place" ] && say writable yes
 say free "$(df -Pk -- "$place" | sed -n '$s/.* \\([0-9][0-9]*\\)  *[0-9-]*%.*/\\1/p')"
-for python in "$parent"/.mnx-venv-*/bin/python python3 python3.14 python3.13 python3.12 python3.11; do
+for python in "$parent"/.mnx-venv-*/bin/python python3 python3.14 python3.13 python3.12 python3.11 \
+  /data/data/com.termux/files/usr/bin/python3; do
   case $python in *.new/bin/python) continue ;; esac
   command -v "$python" >/dev/null 2>&1 && say python "$("$python" -c "$facts" 2>/dev/null)"
 done
@@ -93,6 +101,16 @@ class Interpreter:
 
 
 @dataclass(frozen=True, slots=True)
+class Android:
+    """What an Android says of itself: its release, API level, first ABI of its apps, and chip or nothing."""
+
+    release: str
+    sdk: str
+    abi: str
+    soc: str
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """A device.
 
@@ -107,6 +125,7 @@ class Probe:
         free_bytes: Of the disk that the bundle goes to; None where unknown.
         writable: Whether the bundle's folder can be made or replaced.
         interpreters: Environments of earlier deploys first.
+        android: Where it is one.
     """
 
     machine: str
@@ -119,10 +138,12 @@ class Probe:
     free_bytes: int | None
     writable: bool
     interpreters: tuple[Interpreter, ...]
+    android: Android | None = None
 
     def summary(self) -> str:
         """The device in a few words."""
-        parts = (self.model or self.system, self.machine, f"{self.cores} cores" if self.cores else "")
+        names = (self.model, self.system) if self.android else (self.model or self.system,)
+        parts = (*names, self.machine, f"{self.cores} cores" if self.cores else "")
         return ", ".join(part for part in parts if part)
 
 
@@ -150,14 +171,15 @@ def probe_device(connection: Connection, folder: str) -> Probe:
 
 
 def _read(host: str, answers: Mapping[str, list[str]]) -> Probe:
-    first = {name: values[0] for name, values in answers.items()}
+    first = {name: next(filter(None, values), "") for name, values in answers.items()}
     if not first.get("machine"):
         raise DamagedInputError(f"{host}: does not say what it is", "is it the device you mean?")
     found = {i.path: i for text in answers.get("python", []) for i in _interpreter(host, text)}
     kilobytes = _count(first.get("free", ""))
+    android = Android(*(first.get(name, "") for name in ("release", "sdk", "abi", "soc")))
     return Probe(
         machine=first["machine"],
-        system=first.get("system", ""),
+        system=f"Android {android.release}" if android.sdk else first.get("system", ""),
         model=first.get("model", ""),
         cpu=first.get("cpu", ""),
         features=tuple(first.get("features", "").split()),
@@ -166,6 +188,7 @@ def _read(host: str, answers: Mapping[str, list[str]]) -> Probe:
         free_bytes=None if kilobytes is None else 1024 * kilobytes,
         writable="writable" in first,
         interpreters=tuple(found.values()),
+        android=android if android.sdk else None,
     )
 
 

@@ -184,7 +184,7 @@ def survey(connection: Connection, parcel: Parcel, folder: str) -> Survey:
     foreign = next((line.removeprefix("foreign ") for line in lines if line.startswith("foreign ")), None)
     if foreign:
         raise UsageError(
-            f"{connection.name}: {folder} {printable(foreign)}", f"name another: {connection.name}:DIR"
+            f"{connection.name}: {folder} {printable(foreign)}", f"name another: {connection.name}:~/DIR"
         )
     return Survey(hashes, partial, None)
 
@@ -297,10 +297,11 @@ _FULL = re.compile("No space left|Disk quota exceeded|File too large")
 def _checked(connection: Connection, result: Result, folder: str) -> None:
     """Raise what a command's failure means."""
     if result.code != 0:
-        raise _complaint(connection.name, result, folder)
+        raise _complaint(connection, result, folder)
 
 
-def _complaint(host: str, result: Result, folder: str) -> MnxError:
+def _complaint(connection: Connection, result: Result, folder: str) -> MnxError:
+    host = connection.name
     if _FULL.search(result.talk):
         return MissingError(
             f"{host}: the disk ran full; what was in {folder} before is still there",
@@ -308,9 +309,9 @@ def _complaint(host: str, result: Result, folder: str) -> MnxError:
         )
     if re.search("Permission denied|Read-only file system|Operation not permitted", result.talk):
         return MissingError(
-            f"{host}: cannot write {folder}: {result.last_words()}", f"name another folder: {host}:DIR"
+            f"{host}: cannot write {folder}: {result.last_words()}", f"name another folder: {host}:~/DIR"
         )
-    return MissingError(f"{host}: {result.last_words()}", f"`ssh {host}` by hand shows more")
+    return MissingError(f"{host}: {result.last_words()}", f"`{connection.by_hand}` by hand shows more")
 
 
 def check_space(host: str, needed_bytes: int, free_bytes: int | None) -> None:
@@ -322,7 +323,7 @@ def check_space(host: str, needed_bytes: int, free_bytes: int | None) -> None:
     if free_bytes is not None and needed_bytes + _SLACK_BYTES > free_bytes:
         raise MissingError(
             f"{host}: {needed_bytes / 1e6:.1f} MB needed, {free_bytes / 1e6:.1f} MB free",
-            f"free some space there, or name a folder on another disk: {host}:DIR",
+            f"free some space there, or name a folder on another disk: {host}:~/DIR",
         )
 
 

@@ -59,9 +59,15 @@ class Settings:
 
 
 class Connection(Protocol):
-    """An open way to a device with a POSIX shell."""
+    """An open way to a device with a POSIX shell.
+
+    Attributes:
+        name: Of the device.
+        by_hand: The command by which a person can look around there.
+    """
 
     name: str
+    by_hand: str
 
     def start(self, command: str) -> subprocess.Popen[bytes]:
         """Start a shell command in the home folder; its stdin, stdout and stderr are pipes.
@@ -80,9 +86,15 @@ class Connection(Protocol):
 
 
 class Transport(Protocol):
-    """A way to reach devices; a new one is a new module in this folder."""
+    """A way to reach devices; a new one is a new module in this folder.
+
+    Attributes:
+        name: Of its module.
+        folder: That bundles go to by default.
+    """
 
     name: str
+    folder: str
 
     def target(self, text: str) -> Target:
         """Read what the user wrote.

@@ -63,6 +63,12 @@ class Processes:
             end(process)
 
 
+def last_line(text: str) -> str:
+    """Return the last line that says something, of what a program printed."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "".join(char for char in lines[-1] if char.isprintable()) if lines else ""
+
+
 def end(process: subprocess.Popen[bytes]) -> None:
     """Wait for a program that has been told to end; after a moment it is made to."""
     with suppress(subprocess.TimeoutExpired):

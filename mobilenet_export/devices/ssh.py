@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mobilenet_export.devices import Settings, Target, checked_folder
-from mobilenet_export.devices._processes import Processes, end
+from mobilenet_export.devices._processes import Processes, end, last_line
 from mobilenet_export.errors import MissingError, MnxError, UsageError
 
 _CONNECT_S = 15
@@ -87,11 +87,13 @@ class SshConnection:
 
     Attributes:
         name: Of the device.
+        by_hand: What shows more.
         folder: Private, with the socket and what ssh said.
     """
 
     def __init__(self, target: Target, folder: Path, settings: Settings, processes: Processes) -> None:
         self.name = target.name
+        self.by_hand = f"ssh {target.address}"
         self.folder = folder
         self._target, self._settings, self._processes = target, settings, processes
         self._master: subprocess.Popen[bytes] | None = None
@@ -130,7 +132,7 @@ class SshConnection:
         if code not in (_BROKEN,) and code >= 0:
             return None
         said = (self.folder / "stderr").read_text(encoding="utf-8", errors="replace")
-        reason = _last_line(said) or _last_line(talk) or "ssh ended"
+        reason = last_line(said) or last_line(talk) or "ssh ended"
         return MissingError(
             f"{self.name}: the connection broke: {reason}", "the same command goes on where it stopped"
         )
@@ -157,6 +159,7 @@ class SshTransport:
     """OpenSSH."""
 
     name = "ssh"
+    folder = "mnx"
 
     def target(self, text: str) -> Target:
         """Read `[user@]host[:dir]`; an IPv6 address stands in brackets.
@@ -212,7 +215,7 @@ def explain(target: Target, said: str) -> MissingError:
         if re.search(pattern, said):
             return MissingError(f"{target.name}: {meaning}", hint.format(**names))
     return MissingError(
-        f"{target.name}: ssh failed: {_last_line(said) or 'it said nothing'}", _BY_HAND.format(**names)
+        f"{target.name}: ssh failed: {last_line(said) or 'it said nothing'}", _BY_HAND.format(**names)
     )
 
 
@@ -242,11 +245,6 @@ def _shares() -> bool:
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C"}
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "".join(char for char in lines[-1] if char.isprintable()) if lines else ""
 
 
 DEVICE = SshTransport()

@@ -82,6 +82,7 @@ class DeviceReport:
         check: Its self-check.
         latency: Its benchmark.
         error: What ended it.
+        unchecked: Why nothing was run, though everything was sent.
     """
 
     host: str
@@ -92,13 +93,16 @@ class DeviceReport:
     check: Check | None = None
     latency: Latency | None = None
     error: MnxError | None = None
+    unchecked: str | None = None
 
     @property
-    def verdict(self) -> Literal["pass", "fail", "error", "planned"]:
+    def verdict(self) -> Literal["pass", "fail", "error", "sent", "planned"]:
         """How it ended."""
         if self.error is not None:
             return "error"
-        return self.check.verdict if self.check else "planned"
+        if self.check is not None:
+            return self.check.verdict
+        return "sent" if self.unchecked else "planned"
 
     def recommended(self) -> LatencyRow | None:
         """The fastest of what passes, where that was measured."""
@@ -118,6 +122,7 @@ class DeviceReport:
             "error": {"message": error.message, "hint": error.hint, "code": int(error.exit_code)}
             if error
             else None,
+            "unchecked": self.unchecked,
             "probe": dataclasses.asdict(self.probe) if self.probe else None,
             "choice": dataclasses.asdict(self.choice) if self.choice else None,
             "sent": dataclasses.asdict(self.sent) if self.sent else None,
@@ -160,10 +165,12 @@ def _deploy_to(
     request: DeployRequest, member: Member, processes: Processes, watcher: Watcher
 ) -> DeviceReport:
     """Deploy to one device; whatever goes wrong ends only this one."""
-    report = DeviceReport(member.target.name, member.target.folder or _default_folder(request.bundle))
+    target = member.target
+    report = DeviceReport(target.name, target.folder or _default_folder(target, request.bundle))
     try:
         watcher.stage(report.host, "connect")
-        with _connected(member.target, request.settings, processes) as connection:
+        with _connected(target, request.settings, processes) as connection:
+            report = dataclasses.replace(report, host=connection.name)
             device = _Device(connection, request, Wishes(member.runtime, request.install), processes, watcher)
             report = device.plan(report) if request.dry_run else device.deploy(report)
         if not request.dry_run:
@@ -197,6 +204,8 @@ class _Device:
         if _chosen(report).installation is not None:
             report = self._install(report)
         report = self._send(report)
+        if _chosen(report).lack is not None:
+            return dataclasses.replace(report, unchecked=_chosen(report).lack)
         self._say("check")
         installed = Installed(report.folder, _chosen(report).python or "python3", self._runtime())
         report = dataclasses.replace(report, check=check(self.connection, installed))
@@ -215,7 +224,7 @@ class _Device:
         probe = probe_device(self.connection, report.folder)
         wishes = self.wishes if install else dataclasses.replace(self.wishes, install=False)
         choice = choose(report.host, probe, _formats(self.request.bundle), wishes)
-        self._say(f"{probe.summary()}; {', '.join(choice.runtimes)}")
+        self._say(f"{probe.summary()}; {', '.join(choice.runtimes) or choice.lack}")
         return dataclasses.replace(report, probe=probe, choice=choice)
 
     def _install(self, report: DeviceReport) -> DeviceReport:
@@ -288,8 +297,8 @@ def _file_name(host: str) -> str:
     return plain if plain == host else f"{plain}-{hashlib.sha256(host.encode()).hexdigest()[:8]}"
 
 
-def _default_folder(bundle: Bundle) -> str:
-    return f"mnx/{bundle.folder.resolve().name}"
+def _default_folder(target: Target, bundle: Bundle) -> str:
+    return f"{transport(target.transport).folder}/{bundle.folder.resolve().name}"
 
 
 def _formats(bundle: Bundle) -> tuple[str, ...]:
