@@ -48,7 +48,7 @@ LAYERS = [
     [*VALUES, "__init__"],
     STEPS,
     ["formats", "runtimes", "requirements", "packages", "devices"],
-    ["agent", "deployment"],
+    ["agent", "deployment", "phone"],
     ["pipeline"],
     ["cli"],
 ]
