@@ -69,7 +69,7 @@ class Machine:
         if self.architecture in ("aarch64", "arm64"):
             return "no dotprod: int8 is multiplied in 16 bits, and gains less"
         if self.architecture == "wasm":
-            return "wasm has no int8 multiplication that every runtime uses"
+            return "in wasm LiteRT.js has fast kernels for int8, and ONNX Runtime has not"
         return "unknown"
 
 

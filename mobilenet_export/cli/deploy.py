@@ -150,7 +150,7 @@ def _json(request: "DeployRequest", reports: tuple["DeviceReport", ...]) -> dict
 def _print(reports: tuple["DeviceReport", ...]) -> None:
     screen = terminal.console()
     if any(report.check for report in reports):
-        screen.print(device_table(reports))
+        screen.print(_table(reports))
     for report in reports:
         if report.latency:
             for note in report.latency.notes:
@@ -164,7 +164,7 @@ def _print(reports: tuple["DeviceReport", ...]) -> None:
                 screen.print(f"  {name}", markup=False)
 
 
-def device_table(reports: tuple["DeviceReport", ...]) -> "Table":
+def _table(reports: tuple["DeviceReport", ...]) -> "Table":
     """Return one row per device, file, runtime and number of threads."""
     from rich.table import Table  # noqa: PLC0415 (slow)
     from rich.text import Text  # noqa: PLC0415

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mobilenet_export.cli import terminal
-from mobilenet_export.cli.deploy import device_table
 from mobilenet_export.errors import ExitCode
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mobilenet_export.agent.check import CheckRow
     from mobilenet_export.pipeline.deploy import DeviceReport
     from mobilenet_export.pipeline.phone import Service
@@ -113,9 +114,34 @@ def _code(text: str) -> str:
 def _tell(report: "DeviceReport", folder: Path, *, as_table: bool) -> None:
     if as_table:
         screen = terminal.console()
-        screen.print(device_table((report,)))
+        screen.print(_table(report))
         for note in report.latency.notes if report.latency else ():
             screen.print(note, markup=False, style="dim")
     for failure in report.check.failures if report.check else ():
         terminal.say(f"failed: {report.host}: {failure}")
     terminal.say(f"report of {report.host}: {folder}/devices/")
+
+
+def _table(report: "DeviceReport") -> "Table":
+    """Return one row per file and runtime of the browser; this computer's p50 beside its own."""
+    from rich.table import Table  # noqa: PLC0415 (slow)
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("file", "in the browser", "check"):
+        table.add_column(name, overflow="fold", no_wrap=name != "check")
+    for name in ("p50 ms", "p90 ms", "PC p50 ms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    here_ms = report.latency.document["pc_p50_ms"] if report.latency else {}
+    times = {(one.file, one.runtime, one.provider): one for one in (report.latency.rows if report.latency else ())}
+    best = report.recommended()
+    for row in report.check.rows if report.check else ():
+        one = times.get((row.file, row.runtime, row.provider))
+        figures = [f"{one.p50_ms:.1f}", f"{one.p90_ms:.1f}"] if one else ["", ""]
+        here = f"{here_ms[row.file]:.1f}" if row.file in here_ms else "–"
+        last = "← fastest" if one is not None and one is best else ""
+        where = f"{row.runtime}:{row.provider}"
+        cells = [row.file, where, f"{row.verdict}: {row.detail}", *figures, here, last]
+        table.add_row(*map(Text, cells))
+    return table

@@ -1,7 +1,8 @@
 // Latency: files take turns in rounds, as `mnx bench` does it. A round in which the page was hidden, or in which the
 // clock jumped because the phone slept, is measured again.
 
-const WARM_UP_RUNS = 5, MOST_WARM_UPS = 8, STABLE = 1.05;
+const WARM_UP_RUNS = 5, LONGEST_WARM_UP_MS = 2000, STABLE = 1.05;
+const LONGEST_RACE_MS = 60000; // on a slow phone; every file has had the same number of rounds by then
 const LONGEST_GAP_MS = 3000, MOST_REPEATS = 20;
 
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
@@ -32,8 +33,10 @@ async function block(one, runs) {
 
 /** Run until it gets no faster. */
 async function warmUp(one) {
+  const end = performance.now() + LONGEST_WARM_UP_MS;
+  await one.run();
   let before = median(await block(one, WARM_UP_RUNS));
-  for (let index = 0; index < MOST_WARM_UPS; index++) {
+  while (performance.now() < end) {
     const now = median(await block(one, WARM_UP_RUNS));
     if (before <= now * STABLE) return;
     before = now;
@@ -54,8 +57,8 @@ export async function race(contestants, plan, watch) {
   document.addEventListener("visibilitychange", count);
   try {
     for (const one of contestants) await warmUp(one);
-    const order = [...contestants];
-    for (let round = 0; round < plan.rounds; ) {
+    const order = [...contestants], end = performance.now() + LONGEST_RACE_MS;
+    for (let round = 0; round < plan.rounds && (round === 0 || performance.now() < end); ) {
       await visible();
       const before = hidden, measured = new Map();
       shuffle(order);
