@@ -27,9 +27,7 @@ from mobilenet_export.pipeline.phone import PhoneRequest, Service, serve
 from mobilenet_export.recipe import find_recipe
 from mobilenet_export.spec import find_spec, resize_spec
 
-ANDROID = (
-    "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Mobile Safari/537.36"
-)
+ANDROID = "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 Chrome/126.0 Mobile Safari/537.36"
 
 
 class Listener:
@@ -75,7 +73,9 @@ class Client:
     ) -> tuple[int, http.client.HTTPResponse, bytes]:
         connection = http.client.HTTPConnection(self.address, timeout=20)
         body = document if document is None or isinstance(document, bytes) else json.dumps(document).encode()
-        told = {"X-Mnx-Token": self.token} | {name.replace("_", "-"): value for name, value in headers.items()}
+        told = {"X-Mnx-Token": self.token} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
         connection.request(method or ("GET" if body is None else "POST"), path, body, told)
         response = connection.getresponse()
         data = response.read()
@@ -112,7 +112,9 @@ def answers(client: Client, folder: Path) -> list[dict[str, Any]]:
 
 def visit(rows: list[dict[str, Any]], page: str = "a1", **more: Any) -> dict[str, Any]:
     told = {"page": page, "notes": [], "features": ["threads"], "threads": 1, "userAgent": ANDROID}
-    return told | {"platform": "Android 14", "model": "Pixel 8", "cores": 8, "memory_gb": 8, "rows": rows} | more
+    return (
+        told | {"platform": "Android 14", "model": "Pixel 8", "cores": 8, "memory_gb": 8, "rows": rows} | more
+    )
 
 
 def test_the_page_and_its_runtimes_need_no_token_and_everything_else_does(client: Client) -> None:
@@ -129,7 +131,17 @@ def test_the_page_and_its_runtimes_need_no_token_and_everything_else_does(client
 
 @pytest.mark.parametrize(
     "path",
-    ["/../../etc/passwd", "/page/../../errors.py", "/page/%2e%2e/x", "/files/9", "/page", "/page/", "/files", "//x", "/?a"],
+    [
+        "/../../etc/passwd",
+        "/page/../../errors.py",
+        "/page/%2e%2e/x",
+        "/files/9",
+        "/page",
+        "/page/",
+        "/files",
+        "//x",
+        "/?a",
+    ],
 )
 def test_only_a_fixed_table_of_paths_is_served(client: Client, path: str) -> None:
     assert client.ask(path)[0] == 404
@@ -173,7 +185,10 @@ def test_pages_are_kept_to_their_own_origin(client: Client) -> None:
 def test_runtimes_go_compressed_to_whoever_takes_that(client: Client) -> None:
     path = "/ort/ort-wasm-simd-threaded.wasm"
     _, response, data = client.ask(path, Accept_Encoding="gzip")
-    assert (response.headers["Content-Type"], response.headers["Content-Encoding"]) == ("application/wasm", "gzip")
+    assert (response.headers["Content-Type"], response.headers["Content-Encoding"]) == (
+        "application/wasm",
+        "gzip",
+    )
     assert gzip.decompress(data) == client.ask(path)[2] == path[1:].encode()
 
 
@@ -189,7 +204,9 @@ def test_a_check_is_judged_and_told(client: Client, bundle_folder: Path) -> None
     assert [row.verdict for row in client.listener.rows] == ["pass"] * 4 + ["fail"] * 2
 
 
-def test_a_report_is_kept_in_the_bundle_and_the_fastest_recommended(client: Client, bundle_folder: Path) -> None:
+def test_a_report_is_kept_in_the_bundle_and_the_fastest_recommended(
+    client: Client, bundle_folder: Path
+) -> None:
     answer = client.json("/report", visit(answers(client, bundle_folder), notes=["a note"]))
     assert (answer["name"], answer["verdict"]) == ("pixel-8-chrome-126-android-14", "pass")
     assert answer["recommended"]["file"].endswith("fp32.onnx")
@@ -213,7 +230,9 @@ def test_the_int8_file_to_take_in_browsers_is_named(client: Client, bundle_folde
 
 def test_what_does_not_load_fails_with_its_reason(client: Client, bundle_folder: Path) -> None:
     rows = answers(client, bundle_folder)
-    rows[0] = {name: rows[0][name] for name in ("file", "runtime", "provider")} | {"refusal": "does not load: \x1b[31mno"}
+    rows[0] = {name: rows[0][name] for name in ("file", "runtime", "provider")} | {
+        "refusal": "does not load: \x1b[31mno"
+    }
     assert client.json("/report", visit(rows))["verdict"] == "fail"
     report = client.service.arrived.get(timeout=5)
     assert report.check is not None
@@ -250,7 +269,9 @@ def test_a_second_phone_of_one_kind_gets_a_name_of_its_own(client: Client, bundl
         {"userAgent": None},
     ],
 )
-def test_a_report_that_is_none_is_refused(client: Client, bundle_folder: Path, change: dict[str, Any]) -> None:
+def test_a_report_that_is_none_is_refused(
+    client: Client, bundle_folder: Path, change: dict[str, Any]
+) -> None:
     status, _, data = client.ask("/report", visit(answers(client, bundle_folder)) | change)
     assert status == 400
     assert json.loads(data)["error"].startswith("what the browser sent cannot be read: ")
@@ -285,7 +306,10 @@ def test_what_is_no_json_object_is_refused(body: bytes) -> None:
     ("agent", "name"),
     [
         (ANDROID, "chrome-126-android-14"),
-        ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) Version/17.5 Mobile/15E148 Safari/604.1", "safari-17-ios-17"),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) Version/17.5 Mobile/15E148 Safari/604.1",
+            "safari-17-ios-17",
+        ),
         ("Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0", "firefox-128-linux"),
         ("Mozilla/5.0 (Windows NT 10.0) Chrome/126.0.0.0 Safari/537.36 Edg/126.0.0.0", "edge-126-windows"),
         ("../../x", "unknown-browser-unknown-system"),
@@ -300,7 +324,10 @@ def test_a_port_that_is_taken_is_told(bundle_folder: Path, packed: None) -> None
     with socket.create_server((LOOPBACK, 0)) as other:
         port = other.getsockname()[1]
         request = PhoneRequest(read_bundle(bundle_folder), LOOPBACK, port, runs=1)
-        with pytest.raises(MissingError, match=f"port {port} of 127.0.0.1 is taken") as caught, serve(request, Listener()):
+        with (
+            pytest.raises(MissingError, match=f"port {port} of 127.0.0.1 is taken") as caught,
+            serve(request, Listener()),
+        ):
             pass
     assert "--port" in caught.value.hint
 
@@ -336,7 +363,10 @@ def test_a_file_that_changed_is_not_served(bundle_folder: Path, packed: None, tm
         target.mkdir(parents=True) if path.is_dir() else target.write_bytes(path.read_bytes())
     model = next(copy.glob("*.onnx"))
     model.write_bytes(model.read_bytes() + b"x")
-    with pytest.raises(DamagedInputError, match="changed since"), serve(PhoneRequest(read_bundle(copy)), Listener()):
+    with (
+        pytest.raises(DamagedInputError, match="changed since"),
+        serve(PhoneRequest(read_bundle(copy)), Listener()),
+    ):
         pass
 
 
@@ -348,7 +378,9 @@ def test_a_bundle_without_such_files_is_refused(bundle_folder: Path, packed: Non
 
 
 def test_tls_has_a_certificate_for_the_address(bundle_folder: Path, packed: None) -> None:
-    with serve(PhoneRequest(read_bundle(bundle_folder), LOOPBACK, 0, tls=True, runs=1), Listener()) as service:
+    with serve(
+        PhoneRequest(read_bundle(bundle_folder), LOOPBACK, 0, tls=True, runs=1), Listener()
+    ) as service:
         host, port = service.url.split("/")[2].split(":")
         pem = ssl.get_server_certificate((host, int(port)))
         trusting = ssl.create_default_context(cadata=pem)
@@ -371,7 +403,9 @@ def test_the_code_is_dark_on_light_and_fits_a_terminal() -> None:
 def test_the_lock_file_names_no_registry() -> None:
     lock = json.loads((assets.PAGE.parent / "package-lock.json").read_text(encoding="utf-8"))
     packages = {name: entry for name, entry in lock["packages"].items() if name}
-    assert all("resolved" not in entry and entry["integrity"].startswith("sha512-") for entry in packages.values())
+    assert all(
+        "resolved" not in entry and entry["integrity"].startswith("sha512-") for entry in packages.values()
+    )
     for name, version in assets.versions().items():
         assert packages[f"node_modules/{name}"]["version"] == version
 

@@ -52,7 +52,12 @@ QUIET = (
     "--host-resolver-rules=MAP other.example 127.0.0.1",
 )
 SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
-PIXEL = {"viewport": {"width": 412, "height": 915}, "device_scale_factor": 2.625, "is_mobile": True, "has_touch": True}
+PIXEL = {
+    "viewport": {"width": 412, "height": 915},
+    "device_scale_factor": 2.625,
+    "is_mobile": True,
+    "has_touch": True,
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,7 +73,11 @@ def runtimes() -> None:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MobileNetV2 with its weights, in every precision and format."""
     out = tmp_path_factory.mktemp("browser") / "v2"
-    export(ExportRequest(find_spec("v2"), out, ("fp32", "fp16", "int8"), ("onnx", "tflite"), find_recipe("int8-fast")))
+    export(
+        ExportRequest(
+            find_spec("v2"), out, ("fp32", "fp16", "int8"), ("onnx", "tflite"), find_recipe("int8-fast")
+        )
+    )
     return out
 
 
@@ -82,7 +91,9 @@ def launch() -> Iterator[Callable[..., Any]]:
             if flags not in started:
                 sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
                 arguments = [*sandbox, *QUIET, *flags]
-                started[flags] = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
+                started[flags] = playwright.chromium.launch(
+                    executable_path=shutil.which("chromium"), args=arguments
+                )
             return started[flags]
 
         yield start
@@ -128,7 +139,7 @@ def phone(bundle: Path, *options: str) -> Iterator[Command]:
 
 @contextmanager
 def opened(browser: Any, command: Command, url: str | None = None, **look: Any) -> Iterator[Any]:
-    """Open a page; at its end, nothing that it asked for may have come from elsewhere, and no script have failed."""
+    """Open a page; at its end, nothing may have been asked of another origin, and no script have failed."""
     context = browser.new_context(**(PIXEL | {"ignore_https_errors": True} | look))
     page = context.new_page()
     asked: list[str] = []
@@ -177,7 +188,9 @@ def take_screenshots(page: Any, name: str) -> None:
         for scheme in ("light", "dark"):
             page.set_viewport_size({"width": width, "height": 900})
             page.emulate_media(color_scheme=scheme)
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, "it has to be scrolled sideways"
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (
+                "it has to be scrolled sideways"
+            )
             page.screenshot(path=PICTURES / f"{name}-{width}-{scheme}.png", full_page=True)
 
 
@@ -199,7 +212,9 @@ def test_plain_http_from_the_printed_address_to_the_report(bundle: Path, launch:
                 assert f"{start_of_sentence} on https only" in page.inner_text("#limits")
             assert page.is_disabled("#camera")
             expected = json.loads((bundle / "self_check" / "expected.json").read_text(encoding="utf-8"))
-            name, best = next((n, image["top5"][0]) for n, image in expected["mobilenet_v2_100_224_fp32.onnx"].items())
+            name, best = next(
+                (n, image["top5"][0]) for n, image in expected["mobilenet_v2_100_224_fp32.onnx"].items()
+            )
             choose(page, (bundle / "self_check" / name).read_bytes())
             page.wait_for_selector("#top5 li")
             assert page.inner_text("#top5 li:first-child").startswith(best["label"])
@@ -213,7 +228,9 @@ def test_plain_http_from_the_printed_address_to_the_report(bundle: Path, launch:
     report = json.loads(kept.read_text(encoding="utf-8"))
     assert report["verdict"] == "pass"
     assert {len(row["rounds_ms"]) for row in report["latency"]["rows"]} == {3}
-    (PICTURES / "table.txt").write_text(f"{out}\nassets: {assets_bytes():,} bytes compressed\n", encoding="utf-8")
+    (PICTURES / "table.txt").write_text(
+        f"{out}\nassets: {assets_bytes():,} bytes compressed\n", encoding="utf-8"
+    )
 
 
 def assets_bytes() -> int:
@@ -281,7 +298,9 @@ def test_pixels_are_those_of_the_exporter(bundle: Path, launch: Callable[..., An
                 data = base64.b64encode(png(picture)).decode()
                 wanted = preprocess(picture, how)
                 for layout in ("NCHW", "NHWC"):
-                    found = np.frombuffer(base64.b64decode(page.evaluate(script, [data, table, layout, limits])), "<f4")
+                    found = np.frombuffer(
+                        base64.b64decode(page.evaluate(script, [data, table, layout, limits])), "<f4"
+                    )
                     target = wanted if layout == "NCHW" else wanted.transpose(1, 2, 0)
                     assert np.array_equal(found.reshape(target.shape), target), (picture.size, how, layout)
 
@@ -292,7 +311,9 @@ def test_what_is_no_photo_gets_one_clear_sentence(bundle: Path, launch: Callable
     sentences = {
         b"no picture": "This file is not a picture that this browser can read.",
         huge: "This photo has 100 million pixels; 89 million are the most: scale it down first.",
-        png(Image.new("RGB", (20, 300))): "This picture is 20×300 px; its short side has to be 32 px at least.",
+        png(
+            Image.new("RGB", (20, 300))
+        ): "This picture is 20×300 px; its short side has to be 32 px at least.",
         clear: "This picture is partly transparent: flatten it first.",
     }
     with phone(bundle) as command, opened(launch(), command) as page:
@@ -306,7 +327,9 @@ def test_what_is_no_photo_gets_one_clear_sentence(bundle: Path, launch: Callable
             assert page.is_hidden("#answer")
 
 
-def test_the_page_can_be_used_with_keys_alone_and_names_what_it_shows(bundle: Path, launch: Callable[..., Any]) -> None:
+def test_the_page_can_be_used_with_keys_alone_and_names_what_it_shows(
+    bundle: Path, launch: Callable[..., Any]
+) -> None:
     with phone(bundle) as command, opened(launch(), command, is_mobile=False, has_touch=False) as page:
         measured(page)
         reached = []
@@ -349,12 +372,15 @@ def test_a_killed_tab_and_a_second_phone_disturb_nothing(bundle: Path, launch: C
 
 def test_a_phone_that_sleeps_measures_again(bundle: Path, launch: Callable[..., Any]) -> None:
     hide = """hidden => {
-      Object.defineProperty(document, "visibilityState", { value: hidden ? "hidden" : "visible", configurable: true });
+      const value = hidden ? "hidden" : "visible";
+      Object.defineProperty(document, "visibilityState", { value, configurable: true });
       document.dispatchEvent(new Event("visibilitychange"));
     }"""
     with phone(bundle, "--once") as command:
         with opened(launch(), command) as page:
-            page.wait_for_function("document.getElementById('status').textContent.startsWith('Measuring')", timeout=LONGEST_MS)
+            page.wait_for_function(
+                "document.getElementById('status').textContent.startsWith('Measuring')", timeout=LONGEST_MS
+            )
             page.evaluate(hide, True)
             page.wait_for_timeout(1500)
             assert page.is_hidden("#again")

@@ -35,15 +35,16 @@ def phone_command(
     once: Annotated[bool, typer.Option("--once", help="End after the first report.")] = False,
     runs: Annotated[int, typer.Option(help="Inferences of each file.", metavar="N", min=1, max=1000)] = 50,
     threads: Annotated[
-        int, typer.Option(help="Of the browser's runtimes; more than 1 needs --tls.", metavar="N", min=1, max=64)
+        int,
+        typer.Option(help="Of the browser's runtimes; more than 1 needs --tls.", metavar="N", min=1, max=64),
     ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Serve a page that runs the bundle in the browser of a phone.
 
-    Prints an address and its QR code. Whoever opens it runs the bundle's files, checks them against what they answered
-    on this computer, measures them, and classifies photos; nothing is installed, and photos stay on the phone.
-    Reports come back to BUNDLE/devices/. Ctrl-C ends it; exit code 1 where a check failed.
+    Prints an address and its QR code. Whoever opens it runs the bundle's files, checks them against what they
+    answered on this computer, measures them, and classifies photos; nothing is installed, and photos stay on the
+    phone. Reports come back to BUNDLE/devices/. Ctrl-C ends it; exit code 1 where a check failed.
 
     \b
     Examples:
@@ -134,7 +135,9 @@ def _table(report: "DeviceReport") -> "Table":
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     here_ms = report.latency.document["pc_p50_ms"] if report.latency else {}
-    times = {(one.file, one.runtime, one.provider): one for one in (report.latency.rows if report.latency else ())}
+    times = {
+        (one.file, one.runtime, one.provider): one for one in (report.latency.rows if report.latency else ())
+    }
     best = report.recommended()
     for row in report.check.rows if report.check else ():
         one = times.get((row.file, row.runtime, row.provider))

@@ -4,7 +4,7 @@ import socket
 
 LOOPBACK = "127.0.0.1"
 _ELSEWHERE = ("192.0.2.1", 9)
-"""An address of documentation (RFC 5737). A UDP socket that is connected sends nothing, but knows its own address."""
+"""An address of documentation (RFC 5737): a UDP socket that is connected sends nothing, but knows its own."""
 
 
 def lan_address() -> str | None:
@@ -15,4 +15,4 @@ def lan_address() -> str | None:
         except OSError:
             return None
         address = str(probe.getsockname()[0])
-    return None if address.startswith("127.") or address == "0.0.0.0" else address  # noqa: S104
+    return None if address.startswith("127.") or address == "0.0.0.0" else address

@@ -1,7 +1,7 @@
 """What the page is made of: its own files, and the runtimes, which npm brings at build time.
 
-`python -m mobilenet_export.phone.assets NODE_MODULES` packs the runtimes; `make phone-assets` calls it. They are kept
-compressed, as that is how they are served.
+`python -m mobilenet_export.phone.assets NODE_MODULES` packs the runtimes; `make phone-assets` calls it. They are
+kept compressed, as that is how they are served.
 """
 
 import gzip
@@ -88,7 +88,8 @@ def _resources() -> Iterator[tuple[str, Resource]]:
         path = ASSETS / f"{name}.gz"
         if not path.is_file():
             raise MissingError(
-                "the browser runtimes are not packed yet", "run `make phone-assets` (needs npm), or install a wheel"
+                "the browser runtimes are not packed yet",
+                "run `make phone-assets` (needs npm), or install a wheel",
             )
         yield f"/{name}", Resource(path, packed=True)
 

@@ -98,14 +98,16 @@ class PageServer(ThreadingHTTPServer):
             )
         return connection, address
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Let go of a connection that broke: the tab was closed, or speaks another protocol."""
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> MissingError:
     if error.errno in _TAKEN:
         return MissingError(f"port {port} of {host} is taken", "give another --port; 0 takes a free one")
-    return MissingError(f"cannot listen at {host}, port {port}: {error.strerror}", "give another --host or --port")
+    return MissingError(
+        f"cannot listen at {host}, port {port}: {error.strerror}", "give another --host or --port"
+    )
 
 
 _TAKEN = {errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", errno.EADDRINUSE)}
@@ -113,7 +115,9 @@ _TAKEN = {errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", errno.EADDRINUSE)}
 
 def _headers() -> dict[str, str]:
     """What the browser is told about every answer."""
-    found = re.search(r'<script type="importmap">(.*?)</script>', (PAGE / "index.html").read_text("utf-8"), re.DOTALL)
+    found = re.search(
+        r'<script type="importmap">(.*?)</script>', (PAGE / "index.html").read_text("utf-8"), re.DOTALL
+    )
     assert found
     digest = base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()
     policy = (
@@ -139,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "mnx", ""
     timeout = _IDLE_S
 
-    def do_GET(self) -> None:  # noqa: N802 (the base class calls it)
+    def do_GET(self) -> None:
         site = self.server.site
         if not self._is_addressed():
             return
@@ -147,21 +151,29 @@ class _Handler(BaseHTTPRequestHandler):
             if not resource.secret or self._has_token():
                 self._send_file(resource)
         elif self.path not in site.documents:
-            self._refuse(HTTPStatus.NOT_FOUND, "there is nothing here", "open the address that mnx phone printed")
+            self._refuse(
+                HTTPStatus.NOT_FOUND, "there is nothing here", "open the address that mnx phone printed"
+            )
         elif self._has_token():
             self._send_json(HTTPStatus.OK, site.documents[self.path])
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         site = self.server.site
         if not self._is_addressed() or (body := self._read_body()) is None:
             return
         if self.path not in site.posts:
-            self._refuse(HTTPStatus.NOT_FOUND, "nothing is taken here", "open the address that mnx phone printed")
+            self._refuse(
+                HTTPStatus.NOT_FOUND, "nothing is taken here", "open the address that mnx phone printed"
+            )
         elif self._has_token():
             try:
                 answer = site.posts[self.path](body)
             except Exception as error:  # what a browser sends ends no server
-                status = HTTPStatus.BAD_REQUEST if isinstance(error, MnxError) else HTTPStatus.INTERNAL_SERVER_ERROR
+                status = (
+                    HTTPStatus.BAD_REQUEST
+                    if isinstance(error, MnxError)
+                    else HTTPStatus.INTERNAL_SERVER_ERROR
+                )
                 message, hint, _ = explain_error(error)
                 self._refuse(status, message, hint)
                 return
@@ -173,7 +185,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _is_addressed(self) -> bool:
         """Whether the page was opened under the address that was printed."""
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin", self.server.origin)
-        if f"://{host}" == self.server.origin[self.server.origin.index(":") :] and origin == self.server.origin:
+        if (
+            f"://{host}" == self.server.origin[self.server.origin.index(":") :]
+            and origin == self.server.origin
+        ):
             return True
         self.close_connection = True
         text = f"this page is not at {host[:100]}"
@@ -184,7 +199,9 @@ class _Handler(BaseHTTPRequestHandler):
         if hmac.compare_digest(self.headers.get(TOKEN_HEADER, "").encode(), self.server.site.token.encode()):
             return True
         hint = "scan the code again: each run of mnx phone has an address of its own"
-        self._refuse(HTTPStatus.UNAUTHORIZED, "the address of this page is not the one that was printed", hint)
+        self._refuse(
+            HTTPStatus.UNAUTHORIZED, "the address of this page is not the one that was printed", hint
+        )
         return False
 
     def _read_body(self) -> bytes | None:
@@ -222,7 +239,9 @@ class _Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer a request that is none, in our own form."""
         self.close_connection = True
-        self._refuse(HTTPStatus(code), message or HTTPStatus(code).phrase, explain or "open the address in a browser")
+        self._refuse(
+            HTTPStatus(code), message or HTTPStatus(code).phrase, explain or "open the address in a browser"
+        )
 
     def _send(self, status: HTTPStatus, data: bytes, content_type: str, extra: Mapping[str, str]) -> None:
         with suppress(ConnectionError):

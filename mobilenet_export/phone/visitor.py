@@ -139,7 +139,9 @@ def read_visit(document: Mapping[str, Any], artifacts: Mapping[str, Artifact], r
         key = _key(row, artifacts)
         if row.get("refusal"):
             precision = artifacts[key.file].precision
-            checks.append(CheckRow(key.file, precision, key.runtime, key.provider, "fail", _text(row, "refusal")))
+            checks.append(
+                CheckRow(key.file, precision, key.runtime, key.provider, "fail", _text(row, "refusal"))
+            )
             continue
         checks.append(judge(row, artifacts, recorded))
         if row.get("rounds_ms"):
@@ -156,7 +158,7 @@ def _machine(document: Mapping[str, Any]) -> Machine:
     browser = _first(_BROWSERS, agent) or "unknown browser"
     system = _text(document, "platform") or _first(_SYSTEMS, agent) or "unknown system"
     gigabytes = document.get("memory_gb")
-    memory = int(gigabytes * 2**30) if _is_number(gigabytes) else 0
+    memory = int(gigabytes * 2**30) if gigabytes is not None and _is_number(gigabytes) else 0
     return Machine(
         system=f"{browser}, {system}",
         architecture=ARCHITECTURE,
@@ -199,7 +201,11 @@ def _outputs(values: Any, shape: tuple[int, ...]) -> FloatArray:
 def _rounds(row: Mapping[str, Any]) -> tuple[tuple[float, ...], ...]:
     rounds = _list(row, "rounds_ms", _MOST_SAMPLES)
     for samples in rounds:
-        if not isinstance(samples, list) or not 0 < len(samples) <= _MOST_SAMPLES or not all(map(_is_time, samples)):
+        if (
+            not isinstance(samples, list)
+            or not 0 < len(samples) <= _MOST_SAMPLES
+            or not all(map(_is_time, samples))
+        ):
             raise _unreadable("the times are no milliseconds")
     return tuple(tuple(map(float, samples)) for samples in rounds)
 
@@ -209,7 +215,12 @@ def _is_time(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value < 1e9
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value < 1e9
+    )
 
 
 def _whole(value: Any, low: int, high: int) -> int:

@@ -1,4 +1,4 @@
-"""`phone`: a page on the network that runs a bundle in whatever browser opens it, and the reports that come back."""
+"""`phone`: a page on the network that runs a bundle in any browser, and the reports that come back."""
 
 import dataclasses
 import json
@@ -7,8 +7,7 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -149,7 +148,10 @@ class _Job:
     def resources(self) -> dict[str, Resource]:
         """The model files and images, by path."""
         folder = self.request.bundle.folder
-        found = {f"/files/{index}": Resource(folder / name, secret=True) for index, name in enumerate(self.artifacts)}
+        found = {
+            f"/files/{index}": Resource(folder / name, secret=True)
+            for index, name in enumerate(self.artifacts)
+        }
         for index, entry in enumerate(self.request.bundle.document["self_check"]):
             found[f"/images/{index}"] = Resource(folder / SELF_CHECK / entry["image"], secret=True)
         return found
@@ -197,7 +199,9 @@ class _Job:
         document = {
             "name": report.host,
             "verdict": report.verdict,
-            "rows": [self._timed(row, rank) for row, rank in zip(rows, ranks(rows) if rows else (), strict=True)],
+            "rows": [
+                self._timed(row, rank) for row, rank in zip(rows, ranks(rows) if rows else (), strict=True)
+            ],
             "recommended": dataclasses.asdict(best) if best else None,
             "notes": list(report.latency.notes) if report.latency else [],
         }
@@ -210,7 +214,9 @@ class _Job:
 
     def _device_report(self, visit: Visit) -> tuple[DeviceReport, tuple[LatencyRow, ...]]:
         name = self._name(visit)
-        failures = tuple(f"{r.file} in {r.runtime}:{r.provider}: {r.detail}" for r in visit.checks if r.verdict == "fail")
+        failures = tuple(
+            f"{r.file} in {r.runtime}:{r.provider}: {r.detail}" for r in visit.checks if r.verdict == "fail"
+        )
         used = {"onnxruntime-web": versions()[ONNXRUNTIME], "litert.js": versions()[LITERT]}
         checked = CheckReport(visit.machine, used, len(self.recorded.pictures), visit.checks, failures)
         report = DeviceReport(name, f"{self.origin}/", check=read_check(name, _plain(checked.to_json())))
@@ -222,7 +228,7 @@ class _Job:
         return dataclasses.replace(report, latency=read_latency(name, _plain(measured))), rows
 
     def _name(self, visit: Visit) -> str:
-        """Name a device; a second one of the same kind gets a number, and a page that measures again keeps its name."""
+        """Name a device: a second one of a kind gets a number, a page that measures again keeps its name."""
         with self._lock:
             taken = [name for page, name in self._names.items() if page != visit.page]
             if visit.page not in self._names:
@@ -266,5 +272,9 @@ def _compare_int8(rows: Sequence[LatencyRow], artifacts: Mapping[str, Artifact])
     ratio = tflite.speed_over(onnx)
     if not ratio.is_clear:
         return []
-    better, worse, times = ("TFLite", "ONNX", ratio.times) if ratio.times > 1 else ("ONNX", "TFLite", 1 / ratio.times)
-    return [f"int8 in this browser: take the {better} file, which is {times:.1f} times as fast as the {worse} file"]
+    better, worse, times = (
+        ("TFLite", "ONNX", ratio.times) if ratio.times > 1 else ("ONNX", "TFLite", 1 / ratio.times)
+    )
+    return [
+        f"int8 in this browser: take the {better} file, which is {times:.1f} times as fast as the {worse} file"
+    ]
