@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobilenet_export.artifact import Artifact
+from mobilenet_export.artifact import Artifact, Normalization
 from mobilenet_export.errors import DamagedInputError, MissingError, UsageError
 
 DOCUMENT = "mnx.json"
@@ -67,7 +67,9 @@ class Bundle:
             raise DamagedInputError(
                 f"{path}: changed since it was exported: its sha256 differs", "export it again"
             )
-        return Artifact(name, entry["format"], entry["precision"], data, entry["io"])
+        how = self.document["model"]["preprocess"]
+        normalization = Normalization(tuple(how["mean"]), tuple(how["std"]))
+        return Artifact(name, entry["format"], entry["precision"], data, entry["io"], normalization)
 
     def equalization(self) -> bytes | None:
         """Read the factors of equalized int8 files, as safetensors; None where there are none.

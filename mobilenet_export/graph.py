@@ -159,6 +159,39 @@ class ZeroPad:
         return (self.input,)
 
 
+@dataclass(frozen=True, slots=True)
+class PixelInput:
+    """How a graph takes its image as pixels instead of normalized values: its input tensor is p − zero_point.
+
+    p is a pixel, 0…255 in RGB; normalized it is x = (p/255 − mean)/std. The zeros that the first layer pads with
+    stand for pixels of `zero_point` in every channel.
+
+    Attributes:
+        mean: Per channel, of pixels in 0…1.
+        std: Per channel, of pixels in 0…1.
+        zero_point: 0…255.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    zero_point: int
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest value of the input tensor."""
+        return (-self.zero_point, 255 - self.zero_point)
+
+    @property
+    def gain(self) -> FloatArray:
+        """Float32 (C,): p − zero_point = gain·x + shift."""
+        return np.array([255 * std for std in self.std], np.float32)
+
+    @property
+    def shift(self) -> FloatArray:
+        """Float32 (C,): p − zero_point = gain·x + shift."""
+        return np.array([255 * mean - self.zero_point for mean in self.mean], np.float32)
+
+
 Kernel = Conv2d | FullyConnected
 """A layer with weights."""
 
@@ -174,12 +207,14 @@ class Graph:
         input: Name of the input tensor.
         input_shape: (C, H, W) of one image.
         nodes: In topological order; the last one makes the output.
+        pixels: Where the input tensor holds pixels instead of normalized values.
     """
 
     name: str
     input: str
     input_shape: tuple[int, int, int]
     nodes: tuple[Node, ...]
+    pixels: PixelInput | None = None
     shapes: dict[str, Shape] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -195,6 +230,12 @@ class Graph:
         """Name of the last tensor before a softmax, or of the output where there is none."""
         last = self.nodes[-1]
         return last.input if isinstance(last, Softmax) else last.name
+
+    def feed(self, batch: FloatArray) -> FloatArray:
+        """Return normalized images, float32 (N, C, H, W), as the input tensor holds them."""
+        if self.pixels is None:
+            return batch
+        return batch * self.pixels.gain[:, None, None] + self.pixels.shift[:, None, None]
 
     def kernels(self) -> Iterator[Kernel]:
         """Yield the layers with weights."""

@@ -52,7 +52,7 @@ def walk(graph: Graph, batch: FloatArray) -> Iterator[tuple[str, FloatArray]]:
 
     A tensor is dropped as soon as no later layer reads it.
     """
-    values = {graph.input: channels_last(batch)}
+    values = {graph.input: channels_last(graph.feed(batch))}
     yield graph.input, values[graph.input]
     for index, node in enumerate(graph.nodes):
         values[node.name] = float_layer(node, [values[name] for name in node.inputs])
@@ -71,7 +71,7 @@ def run_quantized(quantized: QuantizedGraph, batch: FloatArray) -> FloatArray:
 def walk_quantized(quantized: QuantizedGraph, batch: FloatArray) -> Iterator[tuple[str, IntegerArray]]:
     """Yield (tensor name, integers 0…255) up to the logits as an int8 graph runs; maps are (N, H, W, C)."""
     graph = quantized.graph
-    values = {graph.input: quantize(channels_last(batch), quantized.tensors[graph.input])}
+    values = {graph.input: quantize(channels_last(graph.feed(batch)), quantized.tensors[graph.input])}
     yield graph.input, values[graph.input]
     for index, node in enumerate(graph.nodes):
         if isinstance(node, Softmax):

@@ -27,7 +27,6 @@ from mobilenet_export.quantize.calibrate import (
 from mobilenet_export.quantize.observers import Extremes
 from mobilenet_export.quantize.post_training import (
     CalibrationData,
-    pixel_range,
     post_training,
     quantize_graph,
     quantize_kernel,
@@ -198,35 +197,6 @@ def test_a_tensor_that_is_always_zero_has_a_scale() -> None:
     scale = tensor_scale(0.0, 0.0)
     assert scale.scale > 0
     assert scale.zero_point == 0
-
-
-@pytest.mark.parametrize(
-    ("mean", "std"),
-    [
-        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-        ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
-        ((0.5, 0.5, 0.5), (1.0, 1.0, 1.0)),
-    ],
-)
-def test_no_whole_pixel_lies_on_a_rounding_tie(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    low, high = pixel_range(mean, std)
-    scale = tensor_scale(low, high)
-    for m, s in zip(mean, std, strict=True):
-        pixels = ((np.arange(256, dtype=np.float32) / 255) - np.float32(m)) / np.float32(s)
-        steps = pixels.astype(np.float64) / scale.scale
-        assert np.abs(steps - np.floor(steps) - 0.5).min() > 1e-4
-        integers = np.rint(steps) + scale.zero_point
-        assert integers.min() >= 0
-        assert integers.max() <= 255
-
-
-def test_all_256_pixel_values_stay_apart_where_one_scale_fits_them() -> None:
-    scale = tensor_scale(*pixel_range((0.5,) * 3, (0.5,) * 3))
-    pixels = np.arange(256) / 127.5 - 1
-    integers = np.clip(np.rint(pixels / scale.scale) + scale.zero_point, 0, 255)
-    assert len(set(integers)) >= 255
 
 
 def test_extremes_are_means_over_images() -> None:

@@ -15,8 +15,9 @@ from mobilenet_export.formats import onnx as onnx_format
 from mobilenet_export.formats import tflite as tflite_format
 from mobilenet_export.graph import Add, Conv2d, FloatArray, Graph
 from mobilenet_export.images import ImageSet, batches, default_set
+from mobilenet_export.passes.fold_normalization import fold_normalization
 from mobilenet_export.quantize.calibrate import calibrate
-from mobilenet_export.quantize.post_training import pixel_range, quantize_graph
+from mobilenet_export.quantize.post_training import quantize_graph
 from mobilenet_export.quantize.saturation import largest_pair_sum
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.runtimes.litert import LiteRuntime
@@ -64,10 +65,10 @@ def assert_size(name: str, width: float, resolution_px: int) -> None:
     graph = capture_module(session._module, spec.name, spec.input_shape)
     truth = session.run(check)
     assert_floats_agree(graph, truth, check)
-    ranges = calibrate(
-        graph, watch(graph, [calibration]), pixel_range(spec.preprocess.mean, spec.preprocess.std)
-    )
-    quantized = quantize_graph(graph, ranges, saturation_safe=True)
+    folded = fold_normalization(graph, spec.preprocess.mean, spec.preprocess.std)
+    assert folded.pixels is not None
+    ranges = calibrate(folded, watch(folded, [calibration]), folded.pixels.bounds)
+    quantized = quantize_graph(folded, ranges, saturation_safe=True)
     onnx_int8, tflite_int8 = written(quantized)
     assert_same_integers(quantized, TfliteFile(tflite_int8.data), onnx_int8.data)
     assert_saturation_safe(quantized)

@@ -95,7 +95,7 @@ def noise_alone(
         Σr² of the fp32 logits, and the noise by tensor name.
     """
     graph = quantized.graph
-    truth = [suffix(0)({graph.input: image}) for image in np.split(images, len(images))]
+    truth = [suffix(0)({graph.input: image}) for image in np.split(graph.feed(images), len(images))]
     noise = {}
     for index, name, live, variants in _walk(quantized, factors, images):
         rest = suffix(index + 1) if name != graph.logits else None
@@ -111,7 +111,7 @@ def _walk(
 ) -> Iterator[tuple[int, str, list[dict[str, FloatArray]], list[_Variants]]]:
     """Run the float network on all images, a layer at a time; yield the live tensors and the layer's variants."""
     graph = quantized.graph
-    values = {graph.input: [channels_last(image) for image in np.split(images, len(images))]}
+    values = {graph.input: [channels_last(image) for image in np.split(graph.feed(images), len(images))]}
     found = [_Variants(v, (_rounded(quantized, factors, graph.input, v),)) for v in values[graph.input]]
     yield -1, graph.input, _per_image(values), found
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -11,6 +11,7 @@ from mobilenet_export.cli import terminal
 from mobilenet_export.errors import ExitCode, UsageError, unknown_name
 
 if TYPE_CHECKING:
+    from mobilenet_export.artifact import InputOutput
     from mobilenet_export.pipeline import Export, ExportRequest
     from mobilenet_export.spec import ModelSpec, Preprocess
 
@@ -37,8 +38,13 @@ def export_command(
     fp16: Annotated[bool, typer.Option("--fp16", help="Also write files with fp16 weights.")] = False,
     formats: Annotated[str, typer.Option(help="Comma-separated.", metavar="LIST")] = "onnx,tflite",
     io: Annotated[
-        str, typer.Option(help="Input and output of int8 TFLite: float32, int8, uint8.", metavar="TYPE")
-    ] = "float32",
+        str | None,
+        typer.Option(
+            help="Of int8 files, comma-separated: float32, uint8 (takes a camera's pixels), int8.",
+            metavar="LIST",
+            show_default="float32,uint8",
+        ),
+    ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Folder, .zip, .npy or .npz of images.", metavar="PATH")
     ] = None,
@@ -92,7 +98,7 @@ def export_command(
         weights=weights,
         calibration=calibration,
         labels=labels,
-        io=_io(io, int8=int8),
+        io=_io(io, _formats(formats), int8=int8),
         force=force,
         cache=None if no_cache else cache_folder(),
     )
@@ -176,13 +182,27 @@ def _formats(text: str) -> tuple[str, ...]:
     return names
 
 
-def _io(text: str, *, int8: bool) -> Any:
-    known = ("float32", "int8", "uint8")
-    if text not in known:
-        raise unknown_name("io", text, known)
-    if text != "float32" and not int8:
+def _io(text: str | None, formats: tuple[str, ...], *, int8: bool) -> "tuple[InputOutput, ...]":
+    """Types of input and output of int8 files; each must be of one of the formats."""
+    from mobilenet_export.artifact import INPUT_OUTPUTS  # noqa: PLC0415 (imports numpy)
+    from mobilenet_export.formats import Format  # noqa: PLC0415
+    from mobilenet_export.plugins import load_plugin  # noqa: PLC0415
+
+    forms: list[Format] = [load_plugin("formats", name) for name in formats if int8]
+    possible = {io for form in forms for io in form.io}
+    if text is None:
+        return tuple(io for io in ("float32", "uint8") if io in possible)
+    if not int8:
         raise UsageError(f"--io {text} is of int8 files, and none are written", "give --int8 too")
-    return text
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    for name in names:
+        if name not in INPUT_OUTPUTS:
+            raise unknown_name("io", name, INPUT_OUTPUTS)
+        if name not in possible:
+            raise UsageError(
+                f"--io {name}: no int8 file in {', '.join(formats)} takes it", "add --formats tflite"
+            )
+    return tuple(io for io in INPUT_OUTPUTS if io in names)
 
 
 def _show_plan(request: "ExportRequest", *, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """One module per file format; each ends in `FORMAT: Format`."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -30,7 +31,16 @@ class Format(Protocol):
         ...
 
     def write_int8(self, quantized: QuantizedGraph, io: InputOutput) -> bytes:
-        """Spell the integers."""
+        """Spell the integers.
+
+        Args:
+            quantized: To write.
+            io: `float32` takes normalized values and gives float32; `uint8` takes RGB pixels, channel-last, and
+                gives float32; `int8` takes such pixels less 128 and gives integers.
+
+        Raises:
+            ValueError: Integers are to be taken by a graph that was not quantized for pixels.
+        """
         ...
 
     def read_int8(self, data: bytes, graph: Graph) -> QuantizedGraph:
@@ -111,9 +121,9 @@ def checked_kernel(
     return kernel
 
 
-def io_types(form: Format, io: InputOutput) -> InputOutput:
-    """Return the type of input and output asked for, or the format's own where it has no such files."""
-    return io if io in form.io else form.io[0]
+def io_types(form: Format, wanted: Sequence[InputOutput]) -> tuple[InputOutput, ...]:
+    """Return those types of input and output that the format has, or its default where it has none of them."""
+    return tuple(io for io in wanted if io in form.io) or form.io[:1]
 
 
 def artifact_name(model: str, form: Format, precision: Precision, io: InputOutput) -> str:

@@ -2,8 +2,9 @@
 
 int8 is spelled in QDQ form (ONNX operators QuantizeLinear and DequantizeLinear, opset 13): uint8 activations,
 per-channel int8 weights, int32 biases. A ReLU or ReLU6 needs no operator of its own there: its range starts at
-0 and ends at 6 or below, so the saturation of QuantizeLinear is the clamp. Weights of fp16 files are stored as
-float16 and cast back when the file is loaded; arithmetic stays float32.
+0 and ends at 6 or below, so the saturation of QuantizeLinear is the clamp. Files that take pixels take them as a
+camera gives them, channel-last. Weights of fp16 files are stored as float16 and cast back when the file is loaded;
+arithmetic stays float32.
 """
 
 from collections.abc import Mapping, Sequence
@@ -87,19 +88,21 @@ class _Writer:
                 raise TypeError(f"{type(node).__name__} must be fused before it can be written")
 
     def bytes(
-        self, taps: Mapping[str, str] | None = None, kind: int = TensorProto.FLOAT, feeds: Sequence[str] = ()
+        self,
+        taps: Mapping[str, str] | None = None,
+        kind: int = TensorProto.FLOAT,
+        inputs: Sequence[onnx.ValueInfoProto] = (),
     ) -> bytes:
         """The file.
 
-        `taps` are more outputs of type `kind`, the tensor's name in the file → its name in the graph; `feeds` are
-        tensors of the graph that are the inputs instead of its own.
+        `taps` are more outputs of type `kind`, the tensor's name in the file → its name in the graph; `inputs` are
+        those of the file, else the graph's own.
         """
         graph = self.graph
         proto = helper.make_graph(
             self.nodes,
             graph.name,
-            [_value(tensor, graph.shapes[tensor]) for tensor in feeds]
-            or [_value("input", graph.input_shape)],
+            inputs or [_value("input", graph.input_shape)],
             [
                 _value("output", graph.shapes[graph.output]),
                 *(_value(name, graph.shapes[tensor], kind) for name, tensor in (taps or {}).items()),
@@ -145,7 +148,7 @@ def write_suffix(graph: Graph, start: int) -> tuple[bytes, tuple[str, ...]]:
     feeds = tuple(dict.fromkeys(name for node in nodes for name in node.inputs if name not in made))
     writer = _Writer(graph)
     _write_float_layers(writer, nodes, {graph.logits: "output"}, {})
-    return writer.bytes(feeds=feeds), feeds
+    return writer.bytes(inputs=[_value(tensor, graph.shapes[tensor]) for tensor in feeds]), feeds
 
 
 def write_tapped(graph: Graph, bounds: Mapping[str, tuple[float, float]]) -> tuple[bytes, tuple[str, ...]]:
@@ -232,28 +235,55 @@ class _QuantizedWriter(_Writer):
 
 
 def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
-    """Spell the integers in QDQ form; input and output are float32."""
-    if io != "float32":
-        raise ValueError(f"int8 ONNX files have float32 input and output, not {io}")
-    return _write_int8_layers(quantized).bytes()
+    """Spell the integers in QDQ form; the output is float32.
+
+    Args:
+        quantized: To write.
+        io: `float32` or `uint8`, of the input.
+    """
+    graph, writer = quantized.graph, _QuantizedWriter(quantized.graph)
+    tensor, scale = _integer_names(graph)[graph.input], quantized.tensors[graph.input]
+    if io == "float32":
+        writer.quantize(_write_pixels(writer, graph), tensor, scale)
+        _write_int8_layers(writer, quantized)
+        return writer.bytes()
+    if io != "uint8" or graph.pixels is None:
+        raise ValueError(f"no int8 ONNX file of {graph.name} takes {io}")
+    channels, *size = graph.input_shape
+    writer.node("Transpose", ["input"], f"{tensor}/int", perm=[0, 3, 1, 2])
+    writer.node("DequantizeLinear", [f"{tensor}/int", *writer.scale_constants(tensor, scale)], tensor)
+    _write_int8_layers(writer, quantized)
+    return writer.bytes(inputs=[_value("input", (*size, channels), TensorProto.UINT8)])
+
+
+def _write_pixels(writer: _Writer, graph: Graph) -> str:
+    """The float value that the graph's input tensor has, of a file that takes normalized values."""
+    if graph.pixels is None:
+        return "input"
+    gain, shift = (values[:, None, None] for values in (graph.pixels.gain, graph.pixels.shift))
+    writer.node("Mul", ["input", writer.constant("input/gain", gain)], "input/scaled")
+    return writer.node("Add", ["input/scaled", writer.constant("input/shift", shift)], "input/shifted")
 
 
 def write_int8_tapped(quantized: QuantizedGraph) -> tuple[bytes, tuple[str, ...]]:
     """Spell the integers with the uint8 value of every activation as an output, to watch the kernels run.
 
+    The input is what the graph's own tensor holds, in float32.
+
     Returns:
         The file, and what its outputs after the first are: tensors of the graph.
     """
-    names = _integer_names(quantized.graph)
-    taps = {f"{names.get(tensor, tensor)}/int": tensor for tensor in quantized.tensors}
-    return _write_int8_layers(quantized).bytes(taps, TensorProto.UINT8), tuple(taps.values())
-
-
-def _write_int8_layers(quantized: QuantizedGraph) -> _QuantizedWriter:
-    graph = quantized.graph
-    writer = _QuantizedWriter(graph)
+    graph, writer = quantized.graph, _QuantizedWriter(quantized.graph)
     names = _integer_names(graph)
     writer.quantize("input", names[graph.input], quantized.tensors[graph.input])
+    _write_int8_layers(writer, quantized)
+    taps = {f"{names.get(tensor, tensor)}/int": tensor for tensor in quantized.tensors}
+    return writer.bytes(taps, TensorProto.UINT8), tuple(taps.values())
+
+
+def _write_int8_layers(writer: _QuantizedWriter, quantized: QuantizedGraph) -> None:
+    graph = quantized.graph
+    names = _integer_names(graph)
     for node in graph.nodes:
         inputs = [names.get(name, name) for name in node.inputs]
         if isinstance(node, Softmax):
@@ -269,7 +299,6 @@ def _write_int8_layers(quantized: QuantizedGraph) -> _QuantizedWriter:
             writer.node("Flatten", [f"{tensor}/map"], f"{tensor}/flat")
             source = f"{tensor}/flat"
         writer.quantize(source, tensor, quantized.tensors[node.name])
-    return writer
 
 
 def _integer_names(graph: Graph) -> dict[str, str]:
@@ -278,7 +307,7 @@ def _integer_names(graph: Graph) -> dict[str, str]:
 
 
 def read_int8(data: bytes, graph: Graph) -> QuantizedGraph:
-    """Read the integers of an int8 file that `write_int8` has spelled.
+    """Read the integers of an int8 file that `write_int8` has spelled, whatever its input.
 
     Raises:
         ValueError: A constant is missing, or does not fit the graph.
@@ -345,7 +374,7 @@ class _OnnxFormat:
     extension = ".onnx"
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     dynamic_batch = True
-    io: tuple[InputOutput, ...] = ("float32",)
+    io: tuple[InputOutput, ...] = ("float32", "uint8")
     write_float = staticmethod(write_float)
     write_int8 = staticmethod(write_int8)
     read_int8 = staticmethod(read_int8)

@@ -299,29 +299,77 @@ def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
 
     Args:
         quantized: To write.
-        io: Type of the input and the output. A network that ends in a softmax always gives float32
-            probabilities, because 1/256 is too coarse a step for them.
+        io: `float32` throughout, or the type of pixels taken: `uint8` and float32 logits, `int8` and int8 logits. A
+            network that ends in a softmax always gives float32 probabilities, because 1/256 is too coarse a step
+            for them.
     """
-    writer, _ = _write_int8_layers(quantized, io)
-    return writer.bytes()
+    graph, layers = quantized.graph, _int8_layers(quantized)
+    if io == "float32":
+        entry = _write_quantized(layers, _write_pixels(layers.writer, graph))
+    elif graph.pixels is None:
+        raise ValueError(f"{graph.name} was not quantized for pixels, so no file of it takes {io}")
+    else:
+        entry = layers.writer.tensor(
+            "input", _activation_shape(graph.input_shape), np.dtype(io), layers.scales[graph.input]
+        )
+        entry = _write_quantized(layers, entry) if io == "uint8" else entry
+    _write_int8_layers(layers, quantized, entry, io)
+    return layers.writer.bytes()
 
 
 def write_int8_tapped(quantized: QuantizedGraph) -> tuple[bytes, tuple[str, ...]]:
-    """Spell the integers with every int8 activation as an output, to watch the kernels run; float32 input.
+    """Spell the integers with every int8 activation as an output, to watch the kernels run.
+
+    The input is what the graph's own tensor holds, in float32.
 
     Returns:
         The file, and what its outputs after the first are: tensors of the graph.
     """
-    writer, values = _write_int8_layers(quantized, "float32")
-    return writer.bytes(tuple(values.values())), tuple(values)
+    layers = _int8_layers(quantized)
+    entry = _write_quantized(layers, _write_float_input(layers.writer))
+    values = _write_int8_layers(layers, quantized, entry, "float32")
+    return layers.writer.bytes(tuple(values.values())), tuple(values)
 
 
-def _write_int8_layers(quantized: QuantizedGraph, io: InputOutput) -> tuple[_Writer, dict[str, int]]:
+def _int8_layers(quantized: QuantizedGraph) -> _LayerWriter:
+    return _LayerWriter(_Writer(quantized.graph), np.dtype(np.int8), dict(quantized.tensors))
+
+
+def _write_float_input(writer: _Writer) -> int:
+    return writer.tensor("input", _activation_shape(writer.graph.input_shape), np.dtype(np.float32))
+
+
+def _write_pixels(writer: _Writer, graph: Graph) -> int:
+    """The float value that the graph's input tensor has, of a file that takes normalized values."""
+    source = _write_float_input(writer)
+    if graph.pixels is None:
+        return source
+    shape = _activation_shape(graph.input_shape)
+    for code, part, options in (
+        ("MUL", "gain", schema.MulOptionsT()),
+        ("ADD", "shift", schema.AddOptionsT()),
+    ):
+        target = writer.tensor(f"input/{part}ed", shape, np.dtype(np.float32))
+        constant = writer.constant(f"input/{part}", getattr(graph.pixels, part))
+        writer.operator(code, [source, constant], target, options, version=_FLOAT_VERSION)
+        source = target
+    return source
+
+
+def _write_quantized(layers: _LayerWriter, source: int) -> int:
+    """The int8 tensor that the first layer reads."""
+    graph = layers.writer.graph
+    target = layers.activation("input/int8", graph.input_shape, graph.input)
+    layers.writer.operator("QUANTIZE", [source], target, schema.QuantizeOptionsT())
+    return target
+
+
+def _write_int8_layers(
+    layers: _LayerWriter, quantized: QuantizedGraph, entry: int, io: InputOutput
+) -> dict[str, int]:
     """Write every layer, and return where each tensor of the graph is."""
-    graph = quantized.graph
-    writer = _Writer(graph)
-    layers = _LayerWriter(writer, np.dtype(np.int8), dict(quantized.tensors))
-    values = {graph.input: _write_input(layers, io)}
+    graph, writer = quantized.graph, layers.writer
+    values = {graph.input: entry}
     for node in graph.nodes:
         if isinstance(node, Softmax):
             break
@@ -333,7 +381,7 @@ def _write_int8_layers(quantized: QuantizedGraph, io: InputOutput) -> tuple[_Wri
         layers.layer(node, [values[source] for source in node.inputs], constants, name)
         values[node.name] = writer.index[name]
     _write_output(layers, values[graph.logits], io)
-    return writer, values
+    return values
 
 
 def _integer_constants(writer: _Writer, node: Kernel, quantized: QuantizedGraph) -> list[int]:
@@ -346,18 +394,6 @@ def _integer_constants(writer: _Writer, node: Kernel, quantized: QuantizedGraph)
     ]
 
 
-def _write_input(layers: _LayerWriter, io: InputOutput) -> int:
-    """The file's input, and the int8 tensor that the first layer reads."""
-    graph, writer = layers.writer.graph, layers.writer
-    shape, scale = _activation_shape(graph.input_shape), layers.scales[graph.input]
-    if io == "int8":
-        return writer.tensor("input", shape, layers.kind, scale)
-    source = writer.tensor("input", shape, np.dtype(io), None if io == "float32" else scale)
-    target = writer.tensor("input/int8", shape, layers.kind, scale)
-    writer.operator("QUANTIZE", [source], target, schema.QuantizeOptionsT())
-    return target
-
-
 def _write_output(layers: _LayerWriter, logits: int, io: InputOutput) -> None:
     """The file's output, made from the int8 logits."""
     graph, writer = layers.writer.graph, layers.writer
@@ -366,12 +402,9 @@ def _write_output(layers: _LayerWriter, logits: int, io: InputOutput) -> None:
         dequantized = writer.tensor(f"{graph.logits}/float", shape, np.dtype(np.float32))
         writer.operator("DEQUANTIZE", [logits], dequantized, schema.DequantizeOptionsT(), version=2)
         _write_softmax(writer, [dequantized])
-    elif io == "float32":
+    elif io != "int8":
         output = writer.tensor("output", shape, np.dtype(np.float32))
         writer.operator("DEQUANTIZE", [logits], output, schema.DequantizeOptionsT(), version=2)
-    elif io == "uint8":
-        output = writer.tensor("output", shape, np.dtype(np.uint8), layers.scales[graph.logits])
-        writer.operator("QUANTIZE", [logits], output, schema.QuantizeOptionsT())
 
 
 @dataclass(frozen=True, slots=True)

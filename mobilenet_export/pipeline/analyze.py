@@ -67,7 +67,7 @@ def analyze(request: AnalyzeRequest, progress: Progress = silent) -> LayerReport
     with stages("load torch and the network"):
         origin, reference = reopen_reference(validation, target)
     with stages("capture"):
-        graph = capture(origin, reference).graph
+        graph = capture(origin, reference).pixel_graph
     quantized = shared_integers(tuple(files.values()), graph)
     factors = read_equalization(bundle, graph)
     images = values_of(check, target.spec)

@@ -261,7 +261,7 @@ def makers() -> dict[str, str]:
 
 def hash_graph(graph: Graph) -> str:
     """Hash the structure, and all weights and biases byte for byte; not the name."""
-    digest = hashlib.sha256(repr((graph.input, graph.input_shape)).encode())
+    digest = hashlib.sha256(repr((graph.input, graph.input_shape, graph.pixels)).encode())
     for node in graph.nodes:
         digest.update(type(node).__name__.encode())
         for part in dataclasses.fields(node):

@@ -174,7 +174,8 @@ def describe_file(artifact: Artifact, contents: Contents) -> dict[str, Any]:
     """Return a file's entry: what it is, and how to feed it."""
     graph, form = contents.source.graph, load_plugin("formats", artifact.format)
     channels, height, width = graph.input_shape
-    shape = [channels, height, width] if form.layout == "NCHW" else [height, width, channels]
+    layout = "NHWC" if artifact.io == "uint8" else form.layout
+    shape = [channels, height, width] if layout == "NCHW" else [height, width, channels]
     batch = "batch" if form.dynamic_batch else 1
     return {
         "path": artifact.file,
@@ -183,10 +184,10 @@ def describe_file(artifact: Artifact, contents: Contents) -> dict[str, Any]:
         "io": artifact.io,
         "bytes": len(artifact.data),
         "sha256": artifact.sha256,
-        "input": {"name": "input", "layout": form.layout, "shape": [batch, *shape]}
-        | _encoding(artifact, contents.quantized, graph.input),
+        "input": {"name": "input", "layout": layout, "shape": [batch, *shape]}
+        | _input_values(artifact, contents.quantized),
         "output": {"name": "output", "shape": [batch, *graph.shapes[graph.output]]}
-        | _encoding(artifact, contents.quantized, graph.output),
+        | _output_values(artifact, contents.quantized),
     } | _step(artifact, contents)
 
 
@@ -197,10 +198,19 @@ def _step(artifact: Artifact, contents: Contents) -> dict[str, float]:
     return {"step": contents.quantized.tensors[contents.source.graph.logits].scale}
 
 
-def _encoding(artifact: Artifact, quantized: QuantizedGraph | None, tensor: str) -> dict[str, Any]:
-    """Type of a file's input or output; of integers also what they stand for: real = scale·(q − zero_point)."""
-    if artifact.io == "float32" or quantized is None or tensor not in quantized.tensors:
-        return {"type": "float32"}
-    scale = quantized.tensors[tensor]
+def _input_values(artifact: Artifact, quantized: QuantizedGraph | None) -> dict[str, Any]:
+    """Type of a file's input and what it holds: normalized values, or RGB pixels, in int8 less 128."""
+    if artifact.io == "float32" or quantized is None:
+        return {"type": "float32", "values": "normalized"}
+    zero_point = quantized.tensors[quantized.graph.input].zero_point
     offset = 128 if artifact.io == "int8" else 0
-    return {"type": artifact.io, "scale": scale.scale, "zero_point": scale.zero_point - offset}
+    return {"type": artifact.io, "values": "rgb", "scale": 1.0, "zero_point": zero_point - offset}
+
+
+def _output_values(artifact: Artifact, quantized: QuantizedGraph | None) -> dict[str, Any]:
+    """Type of a file's output; of integers also what they stand for: real = scale·(q − zero_point)."""
+    graph = quantized.graph if quantized else None
+    if artifact.io != "int8" or quantized is None or graph is None or graph.logits != graph.output:
+        return {"type": "float32"}
+    scale = quantized.tensors[graph.logits]
+    return {"type": "int8", "scale": scale.scale, "zero_point": scale.zero_point - 128}

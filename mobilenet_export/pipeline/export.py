@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mobilenet_export import images
-from mobilenet_export.artifact import Artifact, InputOutput, Precision
+from mobilenet_export.artifact import Artifact, InputOutput, Normalization, Precision
 from mobilenet_export.bundle import Bundle, check_place, new_bundle, read_bundle
 from mobilenet_export.checks.drift import judge, measure_drift
 from mobilenet_export.checks.metrics import sqnr_db
@@ -31,7 +31,7 @@ from mobilenet_export.pipeline.stages import Progress, Stages, silent
 from mobilenet_export.pipeline.validate import not_judged
 from mobilenet_export.plugins import load_plugin
 from mobilenet_export.quantize.half import input_means, round_to_half
-from mobilenet_export.quantize.post_training import CalibrationData, pixel_range, post_training, tensor_scale
+from mobilenet_export.quantize.post_training import CalibrationData, post_training, tensor_scale
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe
 from mobilenet_export.report import DriftReport
@@ -39,6 +39,8 @@ from mobilenet_export.runtimes import available_runtimes, runtime
 from mobilenet_export.runtimes.onnxruntime import watch
 from mobilenet_export.shipped import shipped_path
 from mobilenet_export.spec import ModelSpec
+
+_FLOAT: tuple[InputOutput, ...] = ("float32",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class ExportRequest:
         calibration: Images of the user; else the shipped ones.
         recipe: How to quantize.
         labels: File of class names; else the spec's.
-        io: Type of input and output of int8 files, in formats that can have it.
+        io: Types of input and output of int8 files, each in the formats that can have it.
         force: Replace a bundle that is there.
         cache: Folder that int8 results are kept in for the next run; None computes anew and keeps nothing.
     """
@@ -73,7 +75,7 @@ class ExportRequest:
     weights: str | None = None
     calibration: Path | None = None
     labels: Path | None = None
-    io: InputOutput = "float32"
+    io: tuple[InputOutput, ...] = ("float32", "uint8")
     force: bool = False
     cache: Path | None = None
 
@@ -84,13 +86,13 @@ class ExportRequest:
 
     def files(self) -> tuple[tuple[str, Format, Precision, InputOutput], ...]:
         """Name, format, precision and input/output type of every file, in the order of the table."""
-        found = []
-        for precision in self.precisions:
-            for name in self.formats:
-                form: Format = load_plugin("formats", name)
-                types: InputOutput = io_types(form, self.io) if precision == "int8" else "float32"
-                found.append((artifact_name(self.spec.name, form, precision, types), form, precision, types))
-        return tuple(found)
+        forms: list[Format] = [load_plugin("formats", name) for name in self.formats]
+        return tuple(
+            (artifact_name(self.spec.name, form, precision, io), form, precision, io)
+            for precision in self.precisions
+            for form in forms
+            for io in (io_types(form, self.io) if precision == "int8" else _FLOAT)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,15 +211,16 @@ def find_integers(
 
     if request.cache is None:
         return make(), None
-    inputs = Inputs(source.graph, source.spec, calibration, request.recipe)
+    inputs = Inputs(source.pixel_graph, source.spec, calibration, request.recipe)
     return recall_or_make(request.cache, inputs, make)
 
 
 def quantize(
     source: Source, calibration: ImageSet, recipe: QuantRecipe, advance: Callable[[int], None]
 ) -> QuantizedGraph:
-    """Quantize the graph; the last images only judge."""
-    preprocess = source.spec.preprocess
+    """Quantize the graph, reading pixels; the last images only judge."""
+    preprocess, graph = source.spec.preprocess, source.pixel_graph
+    assert graph.pixels is not None
     held_out = min(recipe.held_out_images, max(1, len(calibration) // 4))
     fit = calibration.subset(calibration.names[:-held_out])
     judges = calibration.subset(calibration.names[-held_out:])
@@ -230,8 +233,8 @@ def quantize(
             advance(len(names))
 
     data = CalibrationData(
-        activations=watch(source.graph, stream()),
-        input_range=pixel_range(preprocess.mean, preprocess.std),
+        activations=watch(graph, stream()),
+        input_range=graph.pixels.bounds,
         images=values_of(fit.subset(fit.names[:few]), source.spec),
         clipped_activations=lambda quantized, batch: watch(
             quantized.graph, [batch], {name: scale.bounds for name, scale in quantized.tensors.items()}
@@ -242,7 +245,7 @@ def quantize(
         logits_reach=recipe.drawn_logits_reach if drawn else recipe.logits_reach,
     )
     with naming_images(fit.names):
-        return post_training(source.graph, data, recipe)
+        return post_training(graph, data, recipe)
 
 
 def _judge(source: Source, judges: ImageSet) -> Callable[[QuantizedGraph], float]:
@@ -293,7 +296,7 @@ class Spellings:
 
 def write_artifacts(request: ExportRequest, spellings: Spellings) -> tuple[Artifact, ...]:
     """Spell one graph, and one set of integers, in every format."""
-    artifacts = []
+    artifacts, how = [], request.spec.preprocess
     for name, form, precision, types in request.files():
         graph = spellings.fp16 if precision == "fp16" else spellings.fp32
         if precision == "int8":
@@ -302,7 +305,7 @@ def write_artifacts(request: ExportRequest, spellings: Spellings) -> tuple[Artif
         else:
             assert graph is not None
             data = form.write_float(graph, precision)
-        artifacts.append(Artifact(name, form.name, precision, data, types))
+        artifacts.append(Artifact(name, form.name, precision, data, types, Normalization(how.mean, how.std)))
     return tuple(artifacts)
 
 
@@ -312,7 +315,7 @@ def check_drift(
     """Compare every file in every runtime that reads it with the original."""
     evidence = evidence_of(check, source.spec, {}, advance)
     subjects, _ = appoint_referees(
-        load_subjects(artifacts, available_runtimes(), source.spec), source.graph, ours=True
+        load_subjects(artifacts, available_runtimes(), source.spec), source.pixel_graph, ours=True
     )
     report = measure_drift(
         source.reference,

@@ -26,10 +26,12 @@ from mobilenet_export.pipeline.finite import naming_images
 from mobilenet_export.pipeline.reference import Origin, Source, capture, class_names, open_reference
 from mobilenet_export.pipeline.stages import Progress, Stages, silent
 from mobilenet_export.quantize.calibrate import Activations, Ranges, calibrate
-from mobilenet_export.quantize.post_training import pixel_range
 from mobilenet_export.recipe import QuantRecipe
 from mobilenet_export.runtimes.onnxruntime import watch
 from mobilenet_export.spec import ModelSpec
+
+_INPUT_RANGE = (0.0, 255.0)
+"""Is what it is, whatever the images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,4 +177,4 @@ def _watch_half(source: Source, half: ImageSet, watched: _Watched, advance: Call
             yield image
 
     with naming_images(half.names):
-        watched.halves.append(calibrate(source.graph, noted(), pixel_range(how.mean, how.std)))
+        watched.halves.append(calibrate(source.graph, noted(), _INPUT_RANGE))

@@ -9,6 +9,7 @@ from typing import Any
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.graph import Graph, Softmax
+from mobilenet_export.passes.fold_normalization import fold_normalization
 from mobilenet_export.runtimes import Session, runtime
 from mobilenet_export.shipped import shipped_path
 from mobilenet_export.spec import ModelSpec
@@ -86,6 +87,16 @@ class Source:
     graph: Graph
     reference: Session
     provenance: Mapping[str, str]
+
+    @property
+    def pixel_graph(self) -> Graph:
+        """The graph that int8 is made of: it takes pixels.
+
+        Raises:
+            UsageError: Its first layer cannot take the normalization in.
+        """
+        how = self.spec.preprocess
+        return fold_normalization(self.graph, how.mean, how.std)
 
 
 def capture(origin: Origin, reference: Reference) -> Source:

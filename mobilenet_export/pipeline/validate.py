@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mobilenet_export import images
-from mobilenet_export.artifact import Artifact
+from mobilenet_export.artifact import PIXELS, Artifact, Normalization
 from mobilenet_export.bundle import DOCUMENT, Bundle, read_bundle
 from mobilenet_export.checks.drift import judge, measure_drift
 from mobilenet_export.errors import DamagedInputError, UsageError
@@ -85,7 +85,7 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
     notes: tuple[str, ...] = ()
     if any(subject.artifact.precision == "int8" for subject in subjects):
         with stages("capture"):
-            graph = capture(origin, reference).graph
+            graph = capture(origin, reference).pixel_graph
         subjects, notes = appoint_referees(subjects, graph, ours=target.provenance is not None)
     with stages("check drift", len(check)) as advance:
         report = measure_drift(
@@ -129,7 +129,8 @@ def find_target(request: ValidateRequest) -> Target:
         return _target_in(bundle, () if first.is_dir() else request.targets)
     if request.spec is None:
         raise UsageError(f"{first} lies in no bundle", "name its variant with --arch (and --checkpoint)")
-    artifacts = tuple(bare_artifact(path) for path in request.targets)
+    how = request.spec.preprocess
+    artifacts = tuple(bare_artifact(path, Normalization(how.mean, how.std)) for path in request.targets)
     return Target(artifacts, request.spec, class_names(request.spec, None), None)
 
 
@@ -153,8 +154,8 @@ def _target_in(bundle: Bundle, files: Sequence[Path]) -> Target:
     return Target(chosen, spec, bundle.labels(), bundle.document["source"])
 
 
-def bare_artifact(path: Path) -> Artifact:
-    """Read a model file that lies in no bundle.
+def bare_artifact(path: Path, normalization: Normalization = PIXELS) -> Artifact:
+    """Read a model file that lies in no bundle; `normalization` is its network's, where that matters.
 
     Raises:
         UsageError: It cannot be read, or its name ends like no format's.
@@ -163,7 +164,8 @@ def bare_artifact(path: Path) -> Artifact:
     form = format_of(path)
     data = read_file(path)
     try:
-        return Artifact(path.name, form.name, form.read_precision(data), data)
+        precision = form.read_precision(data)
+        return Artifact(path.name, form.name, precision, data, normalization=normalization)
     except ValueError as error:
         raise DamagedInputError(f"{path}: {error}", "export the file again") from None
 

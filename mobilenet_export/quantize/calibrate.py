@@ -93,7 +93,7 @@ def find_ranges(
     Args:
         graph: Fused float graph.
         seen: Its extremes, before any factors.
-        input_range: Extremes that the preprocessing can produce.
+        input_range: Extremes that the input tensor can have.
         expectation: How the tensors will differ from what was seen.
     """
     bounds = activation_bounds(graph)

@@ -51,7 +51,7 @@ class CalibrationData:
 
     Attributes:
         activations: fp32 activations of one image after another; read once.
-        input_range: Extremes that the preprocessing can produce.
+        input_range: Extremes that the input tensor can have.
         images: float32 (N, C, H, W), the first of them, for the steps that hold theirs in memory.
         clipped_activations: fp32 activations of a quantized graph's float form for images, clipped to its ranges.
         judge: SQNR in dB of an int8 graph's logits against fp32 on held-out images.
@@ -242,15 +242,3 @@ def weight_scale(node: Kernel, input_scale: float, *, saturation_safe: bool) -> 
 def per_channel(scale: FloatArray, dimensions: int) -> FloatArray:
     """Reshape (O,) to broadcast against weights (O, …)."""
     return scale.reshape((-1,) + (1,) * (dimensions - 1))
-
-
-def pixel_range(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[float, float]:
-    """Range of a preprocessed pixel, (x/255 − mean)/std, a hair wider than it needs to be.
-
-    The extra 1/254 keeps whole pixel values off rounding ties: with mean = std = ½ and a scale of 2/255 every
-    value would lie half-way between two integers, and runtimes break ties differently.
-    """
-    low = min((0.0 - m) / s for m, s in zip(mean, std, strict=True))
-    high = max((1.0 - m) / s for m, s in zip(mean, std, strict=True))
-    middle, half = (low + high) / 2, (high - low) / 2 * 255 / 254
-    return (middle - half, middle + half)

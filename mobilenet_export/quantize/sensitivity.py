@@ -123,7 +123,7 @@ def _measure(graph: Graph, number: int, batch: FloatArray, start: Ranges) -> dic
     import torch  # noqa: PLC0415
 
     random = torch.Generator().manual_seed(number)
-    values = _forward(graph, torch.tensor(batch))
+    values = _forward(graph, torch.tensor(graph.feed(batch)))
     logits = values.pop(graph.logits)
     parts: dict[str, list[_Part]] = {name: [] for name in values}
     for _ in range(_PROBES):

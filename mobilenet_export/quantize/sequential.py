@@ -52,13 +52,13 @@ def rebuild(quantized: QuantizedGraph, images: FloatArray, work: Rebuild) -> Qua
 
     Args:
         quantized: To start from.
-        images: float32 (N, C, H, W); the integer network's activations for all of them are held at once.
+        images: Normalized float32 (N, C, H, W); the integer network's activations for all of them are held at once.
         work: What to do.
     """
     graph, kernels = quantized.graph, dict(quantized.kernels)
     rebuilt = dataclasses.replace(quantized, kernels=kernels)
-    scale = quantized.tensors[graph.input]
-    values = {graph.input: [quantize(channels_last(images[i : i + 1]), scale) for i in range(len(images))]}
+    scale, fed = quantized.tensors[graph.input], channels_last(graph.feed(images))
+    values = {graph.input: [quantize(image, scale) for image in np.split(fed, len(fed))]}
     # One thread per image and none in the BLAS, whose own stall for seconds where another process wants a core.
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         for index, node in enumerate(graph.nodes):

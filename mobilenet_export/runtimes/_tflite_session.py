@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mobilenet_export.artifact import Artifact
+from mobilenet_export.artifact import Artifact, Normalization
 from mobilenet_export.errors import DamagedInputError
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.interpreter import IntegerArray
@@ -19,7 +20,8 @@ from mobilenet_export.quantized import QuantizedGraph
 class TfliteSession:
     """One model in a TFLite interpreter; integer inputs and outputs are quantized and dequantized here."""
 
-    def __init__(self, interpreter: Any, runtime: str, provider: str) -> None:
+    def __init__(self, interpreter: Any, normalization: Normalization, runtime: str, provider: str) -> None:
+        self._normalization = normalization
         self.runtime = runtime
         self.provider = provider
         self._interpreter = interpreter
@@ -32,9 +34,19 @@ class TfliteSession:
         return np.concatenate([_dequantized(one, self._output) for one in self.infer(self.prepare(batch))])
 
     def prepare(self, batch: FloatArray) -> list[np.ndarray]:
-        """Return float32 (N, 3, H, W) as N inputs (1, H, W, 3) of the file's type."""
+        """Return float32 (N, 3, H, W) as N inputs (1, H, W, 3) of the file's type.
+
+        Integers with a scale of 1 are pixels; those of other tools have the scale of normalized values.
+        """
+        if _takes_pixels(self._input):
+            return [self._pixels(image) for image in self._normalization.pixels(batch)]
         images = batch.transpose(0, 2, 3, 1)
         return [_quantized(image[np.newaxis], self._input) for image in images]
+
+    def _pixels(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        """(3, H, W) → (1, H, W, 3) as uint8, or less 128 as int8."""
+        last = np.ascontiguousarray(image.transpose(1, 2, 0))[np.newaxis]
+        return last if self._input["dtype"] == np.uint8 else (last ^ np.uint8(128)).view(np.int8)
 
     def infer(self, feed: list[np.ndarray]) -> list[np.ndarray]:
         """Run inputs one by one; with their copies in and out, as ONNX Runtime's `run` has them too."""
@@ -70,7 +82,7 @@ def open_session(
                 f"{artifact.file}: {runtime} refuses it: {reason}",
                 "the file is damaged or not ours; export it again",
             ) from None
-    return TfliteSession(interpreter, runtime, provider)
+    return TfliteSession(interpreter, artifact.normalization, runtime, provider)
 
 
 def watch_tapped(
@@ -85,7 +97,7 @@ def watch_tapped(
 
     data, taps = write_int8_tapped(quantized)
     session = construct(Artifact("watched.tflite", "tflite", "int8", data))
-    for image in np.split(images, len(images)):
+    for image in np.split(quantized.graph.feed(images), len(images)):
         _, *values = session.run_all(image)
         yield {name: _unsigned(value) for name, value in zip(taps, values, strict=True)}
 
@@ -94,6 +106,10 @@ def _unsigned(values: np.ndarray) -> IntegerArray:
     """Signed, channel-last → 0…255, channel-first."""
     shifted = (values.astype(np.int16) + 128).astype(np.uint8)
     return shifted.transpose(0, 3, 1, 2) if shifted.ndim == 4 else shifted
+
+
+def _takes_pixels(details: Any) -> bool:
+    return bool(details["dtype"] != np.float32 and details["quantization"][0] == 1.0)
 
 
 def _quantized(values: FloatArray, details: Any) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.errors import DamagedInputError, MissingError
@@ -55,7 +56,11 @@ class OnnxSession:
     runtime = "onnxruntime"
 
     def __init__(
-        self, data: bytes, setup: Setup = USUAL, provider: Provider = PROVIDERS[0], profile: str | None = None
+        self,
+        artifact: Artifact,
+        setup: Setup = USUAL,
+        provider: Provider = PROVIDERS[0],
+        profile: str | None = None,
     ) -> None:
         import onnxruntime  # noqa: PLC0415
 
@@ -71,10 +76,12 @@ class OnnxSession:
             {provider.threads_option: str(setup.threads)} if provider.threads_option and setup.threads else {}
         )
         self._session: Any = onnxruntime.InferenceSession(
-            data, options, providers=[(provider.engine_name, own)]
+            artifact.data, options, providers=[(provider.engine_name, own)]
         )
-        self._input: str = self._session.get_inputs()[0].name
-        shape = self._session.get_inputs()[0].shape
+        taken = self._session.get_inputs()[0]
+        self._input: str = taken.name
+        self._normalization = artifact.normalization if taken.type == "tensor(uint8)" else None
+        shape = taken.shape
         self._channels_last = shape[-1] == 3
         self._fixed_batch = isinstance(shape[0], int)
         self.resolution_px: int | None = shape[-2] if isinstance(shape[-2], int) else None
@@ -89,13 +96,14 @@ class OnnxSession:
         """Run float32 (N, 3, H, W) to float32 (N, classes), image by image where the file fixes the batch."""
         return np.concatenate(self.infer(self.prepare(batch))).reshape(len(batch), -1)
 
-    def prepare(self, batch: FloatArray) -> list[FloatArray]:
-        """Return float32 (N, 3, H, W) in the file's layout, as one input or as N."""
-        feed = batch.transpose(0, 2, 3, 1) if self._channels_last else batch
+    def prepare(self, batch: FloatArray) -> list[NDArray[Any]]:
+        """Return float32 (N, 3, H, W) in the file's layout and type, as one input or as N."""
+        values = batch if self._normalization is None else self._normalization.pixels(batch)
+        feed = values.transpose(0, 2, 3, 1) if self._channels_last else values
         parts = np.split(feed, len(feed)) if self._fixed_batch else [feed]
         return [np.ascontiguousarray(part) for part in parts]
 
-    def infer(self, feed: list[FloatArray]) -> list[FloatArray]:
+    def infer(self, feed: list[NDArray[Any]]) -> list[FloatArray]:
         """Run inputs one by one."""
         return [self._session.run(None, {self._input: part})[0] for part in feed]
 
@@ -155,7 +163,7 @@ class OnnxRuntime:
     def _open(self, artifact: Artifact, setup: Setup, profile: str | None) -> OnnxSession:
         provider = find_provider(self, setup.provider)
         try:
-            session = OnnxSession(artifact.data, setup, provider, profile)
+            session = OnnxSession(artifact, setup, provider, profile)
         except Exception as error:  # its exception types are private and many
             reason = str(error).strip().splitlines()[0]
             raise DamagedInputError(
@@ -187,8 +195,8 @@ class OnnxRuntime:
         from mobilenet_export.formats.onnx import write_int8_tapped  # noqa: PLC0415 (not on every device)
 
         data, taps = write_int8_tapped(quantized)
-        session = OnnxSession(data)
-        for image in np.split(images, len(images)):
+        session = OnnxSession(_watched(data))
+        for image in np.split(quantized.graph.feed(images), len(images)):
             _, *values = session.run_all(image)
             yield dict(zip(taps, values, strict=True))
 
@@ -202,17 +210,21 @@ def watch(
 
     Args:
         graph: Fused float graph.
-        images: Batches of float32 (N, C, H, W).
+        images: Batches of normalized float32 (N, C, H, W).
         bounds: Tensor name → (low, high) to clip it to.
     """
     from mobilenet_export.formats.onnx import write_tapped  # noqa: PLC0415 (not on every device)
 
     data, taps = write_tapped(graph, bounds or {})
-    session = OnnxSession(data)
+    session = OnnxSession(_watched(data))
     for batch in images:
-        for image in np.split(batch, len(batch)):
+        for image in np.split(graph.feed(batch), len(batch)):
             output, *values = session.run_all(image)
             yield {graph.input: image, graph.output: output, **dict(zip(taps, values, strict=True))}
+
+
+def _watched(data: bytes) -> Artifact:
+    return Artifact("watched.onnx", "onnx", "fp32", data)
 
 
 def suffix(graph: Graph, start: int) -> Callable[[Mapping[str, FloatArray]], FloatArray]:
@@ -224,7 +236,7 @@ def suffix(graph: Graph, start: int) -> Callable[[Mapping[str, FloatArray]], Flo
     from mobilenet_export.formats.onnx import write_suffix  # noqa: PLC0415 (not on every device)
 
     data, feeds = write_suffix(graph, start)
-    session = OnnxSession(data)
+    session = OnnxSession(_watched(data))
 
     def run(tensors: Mapping[str, FloatArray]) -> FloatArray:
         (logits,) = session.run_feeds({name: tensors[name] for name in feeds})
