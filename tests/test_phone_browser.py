@@ -290,7 +290,7 @@ def test_pixels_are_those_of_the_exporter(bundle: Path, launch: Callable[..., An
       return btoa(text);
     }"""
     limits = {"most_pixels": 10**8, "shortest_side_px": 32, "largest_aspect_ratio": 20}
-    with phone(bundle) as command, opened(launch(), command) as page:
+    with phone(bundle) as command, opened(launch(), command, f"{command.origin}/#idle") as page:
         for how in hows:
             table = {"resize_px": how.resize_px, "crop_px": how.crop_px, "interpolation": how.interpolation}
             table |= {"mean": list(how.mean), "std": list(how.std)}
@@ -379,7 +379,8 @@ def test_a_phone_that_sleeps_measures_again(bundle: Path, launch: Callable[..., 
     with phone(bundle, "--once") as command:
         with opened(launch(), command) as page:
             page.wait_for_function(
-                "document.getElementById('status').textContent.startsWith('Measuring')", timeout=LONGEST_MS
+                "() => document.getElementById('status').textContent.startsWith('Measuring')",
+                timeout=LONGEST_MS,
             )
             page.evaluate(hide, True)
             page.wait_for_timeout(1500)

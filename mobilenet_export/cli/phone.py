@@ -130,10 +130,10 @@ def _table(report: "DeviceReport") -> "Table":
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("file", "in the browser", "check"):
-        table.add_column(name, overflow="fold", no_wrap=name != "check")
+        table.add_column(name, overflow="fold")
     for name in ("p50 ms", "p90 ms", "PC p50 ms"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     here_ms = report.latency.document["pc_p50_ms"] if report.latency else {}
     times = {
         (one.file, one.runtime, one.provider): one for one in (report.latency.rows if report.latency else ())

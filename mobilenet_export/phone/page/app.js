@@ -106,10 +106,13 @@ async function loadAndCheck() {
   const all = placements(state.job.files, state.gpu);
   all.forEach(addRow);
   $("results").hidden = $("legend").hidden = false;
+  let last = all[0].file;
+  const first = server.bytes(last.url); // comes while the images do
+  first.catch(() => {});
   for (let index = 0; index < state.job.images; index++) {
     pictures.push(await readPhoto(await server.blob(`/images/${index}`), state.job.preprocess, state.job.limits));
   }
-  let last = null, bytes = null;
+  let bytes = await first;
   for (const [index, one] of all.entries()) {
     say(`Loading ${shortName(one.file)} (${(one.file.bytes / 1e6).toFixed(1)} MB)…`, index / all.length / 2);
     if (last !== one.file) bytes = await server.bytes(one.file.url);
