@@ -49,7 +49,7 @@ LAYERS = [
     [*VALUES, "__init__"],
     STEPS,
     ["formats", "runtimes", "requirements", "packages", "devices", "snippets"],
-    ["agent", "deployment"],
+    ["agent", "deployment", "phone"],
     ["pipeline"],
     ["cli"],
 ]
