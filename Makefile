@@ -59,10 +59,9 @@ test: setup
 # Fresh bundles of both architectures, loaded by runtimes of 2023.
 test-legacy: setup .venv-legacy/ready
 	rm -rf build/legacy
-	$(BIN)/mnx export --arch v1 --fp16 --int8 --out build/legacy/v1
-	$(BIN)/mnx export --arch v2 --fp16 --int8 --out build/legacy/v2
-	$(BIN)/mnx export --arch v2 --int8 --io uint8 --formats tflite --out build/legacy/v2_uint8
-	PYTHONPATH=. LEGACY_BUNDLES=build/legacy/v1:build/legacy/v2:build/legacy/v2_uint8 \
+	$(BIN)/mnx export --arch v1 --fp16 --int8 --io float32,uint8,int8 --out build/legacy/v1
+	$(BIN)/mnx export --arch v2 --fp16 --int8 --io float32,uint8,int8 --out build/legacy/v2
+	PYTHONPATH=. LEGACY_BUNDLES=build/legacy/v1:build/legacy/v2 \
 	  $(LEGACY)/python -m pytest -c tests/legacy/pytest.ini tests/legacy
 
 test-sweep: setup
@@ -93,8 +92,8 @@ test-adb: setup
 # With DATA on 20 photos of that folder, else on shipped images.
 test-mediapipe: setup .venv-mediapipe/ready
 	rm -rf build/mediapipe
-	$(BIN)/mnx export --arch v1 --int8 --formats tflite --io float32,uint8,int8 --out build/mediapipe/v1
-	$(BIN)/mnx export --arch v2 --int8 --formats tflite --io float32,uint8,int8 --out build/mediapipe/v2
+	$(BIN)/mnx export --arch v1 --int8 --softmax --formats tflite --io float32,uint8,int8 --out build/mediapipe/v1
+	$(BIN)/mnx export --arch v2 --int8 --softmax --formats tflite --io float32,uint8,int8 --out build/mediapipe/v2
 	PYTHONPATH=. MEDIAPIPE_BUNDLES=build/mediapipe/v1:build/mediapipe/v2 DATA="$(DATA)" \
 	  $(MEDIAPIPE)/python -m pytest -c tests/mediapipe/pytest.ini tests/mediapipe
 

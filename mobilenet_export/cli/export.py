@@ -45,6 +45,9 @@ def export_command(
             show_default="float32,uint8",
         ),
     ] = None,
+    softmax: Annotated[
+        bool, typer.Option("--softmax", help="End in probabilities, float32, instead of logits.")
+    ] = False,
     calibration: Annotated[
         Path | None, typer.Option(help="Folder, .zip, .npy or .npz of images.", metavar="PATH")
     ] = None,
@@ -78,10 +81,13 @@ def export_command(
     if recipe != DEFAULT_RECIPE and not int8:
         raise UsageError(f"--recipe {recipe} is of int8 files, and none are written", "give --int8 too")
     own = _own_onnx(model, arch)
-    _refuse_with_onnx(own, width=width, classes=classes, checkpoint=checkpoint, weights=weights)
+    _refuse_with_onnx(
+        own, width=width, classes=classes, checkpoint=checkpoint, weights=weights, softmax=softmax or None
+    )
     if own is None:
         spec = _spec(model, arch, width, resolution, classes)
-        spec = dataclasses.replace(spec, preprocess=_preprocess(spec.preprocess, mean, std))
+        preprocess = _preprocess(spec.preprocess, mean, std)
+        spec = dataclasses.replace(spec, preprocess=preprocess, softmax=softmax or spec.softmax)
     else:
         spec = _onnx_spec(own, arch if arch != str(own) else None, mean, std)
     from mobilenet_export.pipeline import ExportRequest, cache_folder  # noqa: PLC0415

@@ -135,7 +135,7 @@ def int8_files(bundle: Path, target: Target) -> dict[str, Artifact]:
     found = {
         engine.name: artifact
         for engine in available_runtimes()
-        for form in reversed(engine.formats)  # the last one stays: the engine's own format, and its first file
+        for form in reversed(engine.formats)  # so that its own stays
         for artifact in reversed(target.artifacts)
         if artifact.precision == "int8" and artifact.format == form
     }

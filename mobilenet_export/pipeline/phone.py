@@ -34,7 +34,7 @@ _TOKEN_BYTES = 16
 _LISTENS_S = 0.5
 _MOST_RUNS_HERE = 20
 _BYTES_OF_A_NUMBER, _BYTES_OF_THE_REST = 32, 1 << 20
-_BROWSER_RUNTIMES = {"onnx": "onnxruntime-web", "tflite": "litert.js"}
+_BROWSER_RUNTIMES = {"onnx": "onnxruntime-web", "ort": "onnxruntime-web", "tflite": "litert.js"}
 """Format → the runtime that reads it in a browser."""
 
 
@@ -253,7 +253,7 @@ def _measure_here(
     batch = images.preprocess(recorded.pictures[0], recorded.spec.preprocess)[np.newaxis]
     contestants = {}
     for artifact in artifacts:
-        engine = next((e for e in engines if e.runtime.format == artifact.format), None)
+        engine = next((e for e in engines if artifact.format in e.runtime.formats), None)
         if engine is not None:
             session = engine.runtime.open(artifact, Setup(engine.provider, request.threads))
             contestants[artifact.file] = Contestant(session, session.prepare(batch))

@@ -25,15 +25,15 @@ if not BUNDLES:
     pytest.skip("no bundles in LEGACY_BUNDLES; make test-legacy", allow_module_level=True)
 
 from mobilenet_export import images  # noqa: E402
+from mobilenet_export.agent.check import MOST_STEPS  # noqa: E402
+from mobilenet_export.artifact import Artifact  # noqa: E402
 from mobilenet_export.bundle import read_bundle  # noqa: E402
+from mobilenet_export.runtimes.onnxruntime import RUNTIME as ONNX_RUNTIME  # noqa: E402
 from mobilenet_export.runtimes.tflite_runtime import RUNTIME as TFLITE_RUNTIME  # noqa: E402
 from mobilenet_export.spec import spec_from_table  # noqa: E402
 
 FLOAT_TOLERANCE = 1e-5
 """Of fp32 and fp16, relative to the norm of the outputs; only the order of additions differs (2e-7)."""
-TFLITE_STEPS = 6
-"""Of int8 .tflite: tflite-runtime has no XNNPACK for int8, whose multipliers break ties differently. A step on the
-way moves a logit by one or two; measured on the 4 images: most 5."""
 
 
 def files(suffix: str) -> list[Any]:
@@ -102,27 +102,23 @@ def test_there_is_something_to_check() -> None:
 def test_a_tflite_file_gives_the_recorded_outputs_in_tflite_runtime(
     folder: Path, entry: dict[str, Any]
 ) -> None:
-    (artifact,) = [found for found in read_bundle(folder).artifacts() if found.file == entry["path"]]
-    session = TFLITE_RUNTIME.open(artifact)
-    assert_expected(folder, entry, session.run(batch_of(folder)), TFLITE_STEPS)
+    session = TFLITE_RUNTIME.open(read_bundle(folder).artifact(entry["path"]))
+    assert_expected(folder, entry, session.run(batch_of(folder)), MOST_STEPS)
 
 
-def onnx_outputs(path: Path, batch: np.ndarray) -> Iterator[np.ndarray]:
+def onnx_outputs(artifact: Artifact, batch: np.ndarray) -> Iterator[np.ndarray]:
     """All images at once, and each alone: the batch is open."""
-    import onnxruntime  # noqa: PLC0415
-
-    assert onnxruntime.__version__.startswith("1.16.")
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    yield session.run(None, {name: batch})[0]
-    yield np.concatenate([session.run(None, {name: image})[0] for image in np.split(batch, len(batch))])
+    assert ONNX_RUNTIME.version().startswith("1.16.")
+    session = ONNX_RUNTIME.open(artifact)
+    yield session.run(batch)
+    yield np.concatenate([session.run(image) for image in np.split(batch, len(batch))])
 
 
 @pytest.mark.parametrize(("folder", "entry"), files(".onnx"))
 def test_an_onnx_file_gives_the_recorded_outputs_in_onnxruntime_1_16(
     folder: Path, entry: dict[str, Any]
 ) -> None:
-    for outputs in onnx_outputs(folder / entry["path"], batch_of(folder)):
+    for outputs in onnx_outputs(read_bundle(folder).artifact(entry["path"]), batch_of(folder)):
         assert_expected(folder, entry, outputs, steps=0)
 
 

@@ -133,6 +133,8 @@ def test_the_metadata_says_what_the_bundle_says(folder: Path) -> None:
         assert (card.author.decode(), card.license.decode()) == (spec.weights.source, spec.weights.licence)
         assert image.content.contentProperties.colorSpace == metadata_schema.ColorSpaceType.RGB
         (labels,) = scores.associatedFiles
+        (threshold,) = scores.processUnits
+        assert threshold.options.globalScoreThreshold == np.float32(1 / spec.classes)
         assert labels.type == metadata_schema.AssociatedFileType.TENSOR_AXIS_LABELS
         options = image.processUnits[0].options
         fed = (np.array([0.0, 255.0])[:, np.newaxis] - options.mean) / options.std

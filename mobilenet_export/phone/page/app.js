@@ -31,7 +31,7 @@ function complain(where, error) {
 }
 
 const milliseconds = (value) => (value === null || value === undefined ? "–" : value.toFixed(value < 10 ? 2 : 1));
-const shortName = (file) => `${file.precision} ${file.format === "tflite" ? "TFLite" : "ONNX"}${file.input.type === "uint8" ? ", RGB" : ""}`;
+const shortName = (file) => `${file.precision} ${{ tflite: "TFLite", onnx: "ONNX", ort: "ORT" }[file.format]}${file.input.type === "uint8" ? ", RGB" : ""}`;
 const place = (one) => one.provider === "webgpu" ? `${one.file.runtime}, WebGPU` : one.file.runtime;
 
 function addRow(one) {
