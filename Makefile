@@ -4,13 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 LEGACY := .venv-legacy/bin
 COMPARE := .venv-compare/bin
+MEDIAPIPE := .venv-mediapipe/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # The CPU build of torch. Only for Linux on x86-64 is it not the default one; README, "Install", says more.
 TORCH ?= torch==2.13.0$(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),+cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh test-adb accuracy compare clean
+.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh test-adb test-mediapipe test-phone phone-assets accuracy compare clean
 
 help:
 	@echo "make export                        set up, then export MobileNetV2 with int8 to ./mobilenet_v2_100_224"
@@ -21,6 +22,9 @@ help:
 	@echo "make test-arm                      bundles on emulated Raspberry Pis, in the real aarch64 wheels"
 	@echo "make test-ssh                      mnx deploy to a real sshd (Debian as root installs one)"
 	@echo "make test-adb                      mnx deploy adb to a real adbd for arm64 (Debian as root installs adb)"
+	@echo "make test-mediapipe                our TFLite files and their metadata in MediaPipe's ImageClassifier"
+	@echo "make phone-assets                  bring the browser runtimes of mnx phone from npm"
+	@echo "make test-phone                    mnx phone in a real Chromium (Debian as root installs one)"
 	@echo "make accuracy DATA=DIR LABELS=CSV  the drift figures of the README, on labelled ImageNet photos"
 	@echo "make compare DATA=DIR LABELS=CSV   our int8 files beside those of ONNX Runtime, NNCF and AEQ, in one table"
 
@@ -80,6 +84,37 @@ test-adb: setup
 	sh tests/setup_devices.sh
 	$(BIN)/pytest -m slow tests/test_adb.py
 
+.venv-mediapipe/ready: tests/mediapipe/requirements.txt constraints.txt
+	sh tests/mediapipe/setup.sh
+	$(PYTHON) -m venv .venv-mediapipe
+	$(MEDIAPIPE)/pip install --quiet --constraint constraints.txt --requirement tests/mediapipe/requirements.txt
+	@touch $@
+
+# With DATA on 20 photos of that folder, else on shipped images.
+test-mediapipe: setup .venv-mediapipe/ready
+	rm -rf build/mediapipe
+	$(BIN)/mnx export --arch v1 --int8 --formats tflite --io float32,uint8,int8 --out build/mediapipe/v1
+	$(BIN)/mnx export --arch v2 --int8 --formats tflite --io float32,uint8,int8 --out build/mediapipe/v2
+	PYTHONPATH=. MEDIAPIPE_BUNDLES=build/mediapipe/v1:build/mediapipe/v2 DATA="$(DATA)" \
+	  $(MEDIAPIPE)/python -m pytest -c tests/mediapipe/pytest.ini tests/mediapipe
+
+# The runtimes that `mnx phone` serves: exact versions, checked against the lock file's hashes, no scripts run.
+PHONE := mobilenet_export/phone
+phone-assets: build/npm/ready
+
+build/npm/ready: $(PHONE)/package.json $(PHONE)/package-lock.json $(PHONE)/assets.py | setup
+	@command -v npm >/dev/null || { echo "error: npm is not installed"; echo "hint: apt install npm"; exit 3; }
+	mkdir -p build/npm
+	cp $(PHONE)/package.json $(PHONE)/package-lock.json build/npm
+	npm ci --prefix build/npm --ignore-scripts --no-audit --no-fund
+	$(BIN)/python -m mobilenet_export.phone.assets build/npm/node_modules
+	@touch $@
+
+test-phone: setup phone-assets
+	sh tests/setup_browser.sh
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/pytest -m slow tests/test_phone_browser.py
+
 accuracy: setup
 	DATA="$(DATA)" LABELS="$(LABELS)" $(BIN)/pytest -m slow tests/test_accuracy.py tests/test_hostile.py
 
@@ -94,4 +129,4 @@ compare: setup .venv-compare/ready
 	  $(COMPARE_OPTIONS)
 
 clean:
-	rm -rf .venv .venv-legacy .venv-compare build
+	rm -rf .venv .venv-legacy .venv-compare .venv-mediapipe build

@@ -67,9 +67,12 @@ class Bundle:
             raise DamagedInputError(
                 f"{path}: changed since it was exported: its sha256 differs", "export it again"
             )
+        return Artifact(name, entry["format"], entry["precision"], data, entry["io"], self._normalization)
+
+    @property
+    def _normalization(self) -> Normalization:
         how = self.document["model"]["preprocess"]
-        normalization = Normalization(tuple(how["mean"]), tuple(how["std"]))
-        return Artifact(name, entry["format"], entry["precision"], data, entry["io"], normalization)
+        return Normalization(tuple(how["mean"]), tuple(how["std"]))
 
     def equalization(self) -> bytes | None:
         """Read the factors of equalized int8 files, as safetensors; None where there are none.
@@ -119,7 +122,8 @@ def read_bundle(folder: Path) -> Bundle:
         )
     try:
         names = [_entry(entry)["path"] for entry in document["files"]]
-        (document["model"], *(document["source"][name] for name in ("kind", "origin", "sha256")))
+        [document["model"]["preprocess"][name] for name in ("mean", "std")]
+        [document["source"][name] for name in ("kind", "origin", "sha256")]
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise DamagedInputError(

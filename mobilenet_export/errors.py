@@ -36,6 +36,10 @@ EXPORT_PACKAGES = {
 """What the extra `export` brings, by the name that is imported; a device does without."""
 
 
+PHONE_PACKAGES = ("cryptography", "segno")
+"""What the extra `phone` brings."""
+
+
 class MnxError(Exception):
     """An error that a user can mend.
 
@@ -87,6 +91,9 @@ def explain_error(error: Exception) -> tuple[str, str, ExitCode]:
         case ModuleNotFoundError(name=str(name)) if name.split(".")[0] in EXPORT_PACKAGES:
             package = EXPORT_PACKAGES[name.split(".")[0]]
             return f"{package} is not installed", "pip install 'mobilenet-export[export]'", ExitCode.MISSING
+        case ModuleNotFoundError(name=str(name)) if name.split(".")[0] in PHONE_PACKAGES:
+            package = name.split(".")[0]
+            return f"{package} is not installed", "pip install 'mobilenet-export[phone]'", ExitCode.MISSING
         case OSError():
             where = error.filename or "the output"
             return f"cannot use {where}: {error.strerror}", "check space and permissions", ExitCode.MISSING

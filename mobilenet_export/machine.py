@@ -68,6 +68,8 @@ class Machine:
             return "no VNNI: int8 needs three instructions where fp32 needs one, and is not always faster"
         if self.architecture in ("aarch64", "arm64"):
             return "no dotprod: int8 is multiplied in 16 bits, and gains less"
+        if self.architecture == "wasm":
+            return "in wasm LiteRT.js has fast kernels for int8, and ONNX Runtime has not"
         return "unknown"
 
 

@@ -25,6 +25,7 @@ from mobilenet_export.graph import (
     Pads,
     Softmax,
 )
+from mobilenet_export.model_card import ModelCard, card_of
 from mobilenet_export.pipeline.export import (
     ExportRequest,
     Spellings,
@@ -34,7 +35,7 @@ from mobilenet_export.pipeline.export import (
     quantize,
     write_artifacts,
 )
-from mobilenet_export.pipeline.reference import Source, capture, open_reference
+from mobilenet_export.pipeline.reference import Source, capture, class_names, open_reference
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe, find_recipe
 from mobilenet_export.spec import find_spec, resize_spec
@@ -75,10 +76,15 @@ class Exported:
     artifacts: tuple[Artifact, ...]
     images: FloatArray
     """Preprocessed images that nothing was calibrated with, (8, 3, H, W)."""
+    card: ModelCard
 
     @property
     def graph(self) -> Graph:
         return self.source.graph
+
+    @property
+    def pixel_graph(self) -> Graph:
+        return self.source.pixel_graph
 
     def artifact(self, form: str, precision: Precision, io: InputOutput = "float32") -> Artifact:
         (found,) = [a for a in self.artifacts if (a.format, a.precision, a.io) == (form, precision, io)]
@@ -95,10 +101,11 @@ def export_in_memory(
     source = capture(request.origin, open_reference(request.origin))
     choice = choose_images(None, FEW_IMAGES)
     quantized = quantize(source, choice.calibrate, FEW_IMAGES, lambda _steps: None)
-    spellings = Spellings(source.graph, halve(source, choice.calibrate), quantized)
+    card = card_of(source.spec, class_names(source.spec, None))
+    spellings = Spellings(source.graph, halve(source, choice.calibrate), quantized, card)
     artifacts = write_artifacts(request, spellings)
     ((_, batch),) = images.batches(choice.check, source.spec.preprocess, FEW_IMAGES.check_images)
-    return Exported(source, quantized, artifacts, batch)
+    return Exported(source, quantized, artifacts, batch, card)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from mobilenet_export.spec import find_spec, resize_spec, spec_from_table
 PACKAGE = Path(mobilenet_export.__file__).parent
 FILES = [
     f"mobilenet_v2_100_96_{precision}.{suffix}"
-    for precision in ("fp32", "int8")
+    for precision in ("fp32", "int8", "int8_io_uint8")
     for suffix in ("onnx", "tflite")
 ]
 
@@ -133,7 +133,7 @@ def test_a_whole_bundle_passes(exported: Path) -> None:
     found = run(exported, "check")
     assert found.returncode == 0, found.stderr
     assert "verdict: pass, 4 images" in found.stdout
-    assert found.stdout.count("bit-equal") == 2
+    assert found.stdout.count("bit-equal") == 4
     report = document(run(exported, "check", "--json"))
     assert report["verdict"] == "pass"
     assert [row["file"] for row in report["rows"]] == FILES
@@ -162,7 +162,7 @@ def test_a_flipped_byte_is_named_and_hides_no_other_file(bundle: Path) -> None:
     path.write_bytes(data)
     found = run(bundle, "check")
     assert f"{FILES[0]}: changed since it was exported: its sha256 differs" in failures(found)
-    assert found.stdout.count(" pass ") == 3
+    assert found.stdout.count(" pass ") == 5
 
 
 def test_a_missing_file_is_named(bundle: Path) -> None:

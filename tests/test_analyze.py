@@ -84,7 +84,7 @@ def test_the_kernels_that_are_watched_are_those_that_users_run(
 ) -> None:
     """With every tensor as an output the logits are the same to the bit."""
     images = real.images[:2]
-    artifact = real.artifact(engine.format, "int8")
+    artifact = real.artifact(engine.formats[0], "int8")
     logits = engine.open(artifact).run(images)
     scale = real.quantized.tensors[real.graph.logits]
     for expected, found in zip(logits, engine.watch_int8(real.quantized, images), strict=True):

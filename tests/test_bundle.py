@@ -39,12 +39,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+MODEL = {"preprocess": {"mean": [0, 0, 0], "std": [1, 1, 1]}}
+
+
 def fill(folder: Path, text: str = "new") -> None:
     (folder / "model.onnx").write_text(text)
     digest = hashlib.sha256(text.encode()).hexdigest()
     entry = {"path": "model.onnx", "format": "onnx", "precision": "fp32", "io": "float32", "sha256": digest}
     source = {"kind": "random", "origin": "", "sha256": ""}
-    write_document(folder, {"schema": 1, "model": {}, "source": source, "files": [entry]})
+    write_document(folder, {"schema": 1, "model": MODEL, "source": source, "files": [entry]})
 
 
 @pytest.fixture
@@ -327,7 +330,7 @@ def test_a_bundle_holds_what_it_lists(exported: Export) -> None:
     document, folder = exported.bundle.document, exported.bundle.folder
     assert [artifact.file for artifact in exported.bundle.artifacts()] == [
         f"mobilenet_v2_025_96_{precision}.{suffix}"
-        for precision in ("fp32", "fp16", "int8")
+        for precision in ("fp32", "fp16", "int8", "int8_io_uint8")
         for suffix in ("onnx", "tflite")
     ]
     assert set(document) == {
@@ -349,23 +352,32 @@ def test_a_bundle_holds_what_it_lists(exported: Export) -> None:
 
 def test_the_document_says_how_to_feed_a_file(exported: Export) -> None:
     for entry in exported.bundle.document["files"]:
-        onnx = entry["format"] == "onnx"
-        assert entry["input"]["layout"] == ("NCHW" if onnx else "NHWC")
-        assert entry["input"]["shape"] == (["batch", 3, 96, 96] if onnx else [1, 96, 96, 3])
-        assert entry["output"]["shape"] == (["batch", 12] if onnx else [1, 12])
-        assert entry["input"]["type"] == entry["output"]["type"] == "float32"
+        batch = "batch" if entry["format"] == "onnx" else 1
+        camera = entry["io"] == "uint8"
+        channels_first = entry["format"] == "onnx" and not camera
+        assert entry["input"]["layout"] == ("NCHW" if channels_first else "NHWC")
+        assert entry["input"]["shape"] == [batch, *((3, 96, 96) if channels_first else (96, 96, 3))]
+        assert entry["input"]["type"] == ("uint8" if camera else "float32")
+        assert entry["input"]["values"] == ("rgb" if camera else "normalized")
+        assert entry["output"] == {"name": "output", "shape": [batch, 12], "type": "float32"}
         assert entry["bytes"] == (exported.bundle.folder / entry["path"]).stat().st_size
 
 
 def test_the_document_says_what_the_integers_of_input_and_output_mean(tmp_path: Path) -> None:
-    made = export(request_for(tmp_path / "bundle", io="uint8"))
-    (entry,) = [file for file in made.bundle.document["files"] if file["io"] == "uint8"]
-    assert entry["path"] == "mobilenet_v2_025_96_int8_io_uint8.tflite"
-    assert entry["input"]["type"] == entry["output"]["type"] == "uint8"
-    (artifact,) = [artifact for artifact in made.artifacts if artifact.file == entry["path"]]
-    session = load_plugin("runtimes", "litert").open(artifact)
-    for details, side in ((session._input, "input"), (session._output, "output")):
-        assert details["quantization"] == pytest.approx((entry[side]["scale"], entry[side]["zero_point"]))
+    made = export(request_for(tmp_path / "bundle", io=("uint8", "int8")))
+    entries = [file for file in made.bundle.document["files"] if file["io"] != "float32"]
+    assert [entry["path"].rpartition("_96_")[2] for entry in entries] == [
+        "int8_io_uint8.onnx",
+        "int8_io_uint8.tflite",
+        "int8_io_int8.tflite",
+    ]
+    for entry in entries[1:]:
+        session = load_plugin("runtimes", "litert").open(made.bundle.artifact(entry["path"]))
+        for details, side in ((session._input, entry["input"]), (session._output, entry["output"])):
+            assert details["dtype"] == np.dtype(side["type"])
+            if side["type"] != "float32":
+                assert details["quantization"] == pytest.approx((side["scale"], side["zero_point"]))
+        assert entry["input"]["scale"] == 1
 
 
 def test_the_self_check_can_be_repeated(exported: Export) -> None:

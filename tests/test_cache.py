@@ -20,6 +20,7 @@ import mobilenet_export
 from mobilenet_export import cli, runtimes
 from mobilenet_export.graph import Activation, FloatArray, Graph
 from mobilenet_export.images import ImageSet
+from mobilenet_export.passes.fold_normalization import fold_normalization
 from mobilenet_export.pipeline import ExportRequest, cache_folder, export
 from mobilenet_export.pipeline import cache as module
 from mobilenet_export.pipeline.cache import FORMAT, MOST_ENTRIES, Inputs, keep, recall
@@ -32,7 +33,7 @@ from mobilenet_export.runtimes import onnxruntime as ort_runtime
 from mobilenet_export.spec import ModelSpec, find_spec, resize_spec
 
 exporting = importlib.import_module("mobilenet_export.pipeline.export")
-GRAPH = tiny_graph(softmax=True)
+NORMALIZED = tiny_graph(softmax=True)
 NAMES = tuple("abcdefghijkl")
 PIXELS = dict(zip(NAMES, tiny_batch(12), strict=True))
 
@@ -47,7 +48,9 @@ def tiny_set(pixels: dict[str, FloatArray] = PIXELS, names: tuple[str, ...] = NA
     return ImageSet("tiny", names, pixels.__getitem__)
 
 
-INPUTS = Inputs(GRAPH, tiny_spec(), tiny_set(), FEW_IMAGES)
+SPEC = tiny_spec()
+GRAPH = fold_normalization(NORMALIZED, SPEC.preprocess.mean, SPEC.preprocess.std)
+INPUTS = Inputs(NORMALIZED, SPEC, tiny_set(), FEW_IMAGES)
 
 
 def find(folder: Path | None, inputs: Inputs = INPUTS) -> tuple[QuantizedGraph, str | None]:
@@ -250,7 +253,7 @@ def test_every_field_of_a_recipe_matters_but_for_those_that_choose_images(field:
 
 def test_names_of_images_and_of_the_network_do_not_matter() -> None:
     renamed = {name.upper(): value for name, value in PIXELS.items()}
-    inputs = dataclasses.replace(INPUTS, graph=dataclasses.replace(GRAPH, name="other"))
+    inputs = dataclasses.replace(INPUTS, graph=dataclasses.replace(NORMALIZED, name="other"))
     inputs = dataclasses.replace(inputs, calibration=tiny_set(renamed, tuple(renamed)))
     assert inputs.entry_name() == INPUTS.entry_name()
 
@@ -441,9 +444,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(cache: Path, fresh: Quantize
 LOOP = """
 import sys
 from pathlib import Path
-from conftest import tiny_graph
 from mobilenet_export.pipeline.cache import keep, recall
-path, graph = Path(sys.argv[1]), tiny_graph(softmax=True)
+from test_cache import GRAPH
+path, graph = Path(sys.argv[1]), GRAPH
 for _ in range(100):
     found = recall(path, graph)
     assert found is not None

@@ -219,7 +219,7 @@ def test_export_prints_one_json_document_and_talks_on_stderr(exported: tuple[Pat
     assert set(document) == {"bundle", "files", "drift", "seconds", "warnings"}
     assert document["warnings"] == []
     assert document["bundle"] == "mobilenet_v2_025_96"
-    assert len(document["files"]) == 6
+    assert len(document["files"]) == 8
     for entry in document["files"]:
         assert set(entry) == {"path", "format", "precision", "bytes", "sha256"}
         assert (folder / entry["path"]).stat().st_size == entry["bytes"]
@@ -602,7 +602,7 @@ def test_validate_prints_one_json_document(
     document = json.loads(printed.out)
     assert set(document) >= {"images", "labelled", "reference", "rows", "verdict"}
     assert (document["images"], document["labelled"], document["reference"]) == (4, 0, "torch")
-    assert len(document["rows"]) == 6
+    assert len(document["rows"]) == 8
     for row in document["rows"]:
         assert set(row) == ROW
         assert row["top1_percent"] is row["top5_percent"] is row["top1_drop_points"] is None

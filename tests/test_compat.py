@@ -100,7 +100,7 @@ def test_a_newer_release_can_all_that_an_older_one_can(package: Package) -> None
 
 def test_every_format_has_requirements_and_a_package() -> None:
     assert plugin_names("requirements") == plugin_names("formats")
-    assert {package.format for package in PACKAGES} == set(plugin_names("formats"))
+    assert {name for package in PACKAGES for name in package.formats} == set(plugin_names("formats"))
     assert {load_plugin("packages", name).name for name in plugin_names("packages")} == {
         package.name for package in PACKAGES
     }
@@ -461,7 +461,8 @@ def test_a_bundle_is_judged_file_by_file(files: Path, capsys: pytest.CaptureFixt
         for name, form in (("ours.onnx", "onnx"), ("ours.tflite", "tflite"))
     ]
     source = {"kind": "random", "origin": "none", "sha256": ""}
-    write_document(files, {"schema": SCHEMA, "files": entries, "model": {}, "source": source})
+    model = {"preprocess": {"mean": [0, 0, 0], "std": [1, 1, 1]}}
+    write_document(files, {"schema": SCHEMA, "files": entries, "model": model, "source": source})
     assert cli.run(["compat", ".", "--device", "pi5", "--json"]) == ExitCode.DONE
     assert list(json.loads(capsys.readouterr().out)["files"]) == ["ours.onnx", "ours.tflite"]
     assert cli.run(["compat", ".", "new.onnx", "--json"]) == ExitCode.DONE

@@ -755,7 +755,7 @@ def test_what_cannot_be_chosen(interpreter: Interpreter, machine: str, wishes: W
 def test_the_runtimes_of_devices_are_those_of_the_package() -> None:
     for found in RUNTIMES:
         engine = load_plugin("runtimes", found.name)
-        assert engine.format == found.format
+        assert engine.formats == found.formats
 
 
 def test_every_transport_is_one() -> None:

@@ -1,12 +1,15 @@
 """The files: what stands in them, read back without the code that wrote it; ONNX and TFLite hold one network."""
 
+import zipfile
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from conftest import Exported, TfliteFile, tiny_batch, tiny_graph
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +22,7 @@ from mobilenet_export.formats import onnx as onnx_format
 from mobilenet_export.formats import tflite as tflite_format
 from mobilenet_export.graph import Activation, Conv2d, FloatArray, FullyConnected, Pads
 from mobilenet_export.interpreter import run_quantized
+from mobilenet_export.passes.fold_normalization import fold_normalization
 from mobilenet_export.plugins import load_plugin, plugin_names
 from mobilenet_export.quantize.calibrate import calibrate
 from mobilenet_export.quantize.post_training import quantize_graph
@@ -43,8 +47,9 @@ def tflite_of(exported: Exported, precision: Precision, io: InputOutput = "float
 
 
 def quantized_tiny(activation: Activation = Activation.RELU6, *, softmax: bool = False) -> QuantizedGraph:
-    graph = tiny_graph(activation=activation, softmax=softmax)
-    ranges = calibrate(graph, watch(graph, iter([tiny_batch(8)])), (-1.0, 1.0))
+    graph = fold_normalization(tiny_graph(activation=activation, softmax=softmax), (0.5,) * 3, (0.25,) * 3)
+    assert graph.pixels is not None
+    ranges = calibrate(graph, watch(graph, iter([tiny_batch(8)])), graph.pixels.bounds)
     return quantize_graph(graph, ranges, saturation_safe=True)
 
 
@@ -75,7 +80,7 @@ def test_both_int8_files_hold_the_same_activation_scales(real: Exported) -> None
     renamed = {"input/int8": "input/pixels", f"{real.graph.output}/int8": "output"}
     compared = 0
     for name, tensor in file.tensors.items():
-        if file.is_constant(name) or name in ("input", "output") or name.endswith("/padded"):
+        if file.is_constant(name) or file.kind(name) == "FLOAT32" or name.endswith("/padded"):
             continue
         spelled = renamed.get(name, name)
         assert tensor.quantization.scale[0] == held[f"{spelled}/scale"], name
@@ -103,9 +108,11 @@ def test_both_float_files_hold_the_same_weights(real: Exported, precision: Preci
 
 def test_the_same_graph_is_written_to_the_same_bytes(small: Exported) -> None:
     for form in (onnx_format, tflite_format):
-        assert form.write_int8(small.quantized, "float32") == small.artifact(form.FORMAT.name, "int8").data
+        name = form.FORMAT.name
+        again = form.write_int8(small.quantized, "float32", small.card)
+        assert again == small.artifact(name, "int8").data
         for _ in range(2):
-            assert form.write_float(small.graph, "fp32") == small.artifact(form.FORMAT.name, "fp32").data
+            assert form.write_float(small.graph, "fp32", small.card) == small.artifact(name, "fp32").data
 
 
 @pytest.mark.parametrize(
@@ -176,7 +183,15 @@ def test_onnx_operators_are_those_of_the_graph(v2: Exported) -> None:
     assert fp16 == {**layers, "Clip": 35, "Cast": 53}
     int8 = Counter(node.op_type for node in model_of(v2, "int8").graph.node)
     activations = 1 + 64 + 1  # the input, every layer, and the pool once more before it is flattened
-    assert int8 == {**layers, "QuantizeLinear": activations, "DequantizeLinear": activations + 2 * 53}
+    integers = {"QuantizeLinear": activations, "DequantizeLinear": activations + 2 * 53}
+    assert int8 == {**layers, **integers, "Mul": 1, "Add": 11}  # back to pixels
+    camera = onnx.load_from_string(v2.artifact("onnx", "int8", "uint8").data)
+    assert Counter(node.op_type for node in camera.graph.node) == {
+        **layers,
+        **integers,
+        "QuantizeLinear": activations - 1,
+        "Transpose": 1,
+    }
 
 
 @pytest.mark.parametrize("activation", list(Activation))
@@ -217,7 +232,7 @@ def test_onnx_constants_have_the_types_of_their_precision(
             assert value.dtype == np.float16, name
         else:
             assert value.dtype == np.float32, name
-            assert precision != "int8" or name.endswith("/scale"), name
+            assert precision != "int8" or name.endswith(("/scale", "input/gain", "input/shift")), name
 
 
 def test_int8_onnx_weights_have_a_scale_per_channel(real: Exported) -> None:
@@ -244,23 +259,29 @@ def test_one_scale_for_all_channels_is_written_and_read_as_one(form: str) -> Non
         assert held["stem.weight/scale"].shape == held["stem.bias/scale"].shape == ()
     else:
         assert len(TfliteFile(data).tensors["stem.weight"].quantization.scale) == 1
-    (engine, *_) = [engine for engine in available_runtimes() if engine.format == form]
+    (engine, *_) = [engine for engine in available_runtimes() if form in engine.formats]
     batch = tiny_batch(4)
     session = engine.open(Artifact("tiny", form, "int8", data))
     step = quantized.tensors["fc"].scale
     np.testing.assert_allclose(session.run(batch), run_quantized(quantized, batch), atol=1.01 * step)
 
 
-def test_onnxruntime_computes_int8_in_integers_from_end_to_end(real: Exported, tmp_path: Path) -> None:
+def optimized_operators(data: bytes, folder: Path) -> Counter[str]:
+    """What ONNX Runtime makes of a file."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    data = real.artifact("onnx", "int8").data
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
     onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    counts = Counter(node.op_type for node in onnx.load(str(tmp_path / "optimized.onnx")).graph.node)
+    return Counter(node.op_type for node in onnx.load(str(folder / "optimized.onnx")).graph.node)
+
+
+def test_onnxruntime_computes_int8_in_integers_from_end_to_end(real: Exported, tmp_path: Path) -> None:
+    counts = optimized_operators(real.artifact("onnx", "int8").data, tmp_path)
     kinds = Counter(type(node).__name__ for node in real.graph.nodes)
     expected = {
+        "Mul": 1,  # back to pixels
+        "Add": 1,
         "QuantizeLinear": 1,
         "QLinearConv": kinds["Conv2d"],
         "QLinearAdd": kinds["Add"],
@@ -274,9 +295,32 @@ def test_onnxruntime_computes_int8_in_integers_from_end_to_end(real: Exported, t
     }
 
 
-def test_int8_onnx_refuses_integer_input_and_output() -> None:
-    with pytest.raises(ValueError, match="not uint8"):
-        onnx_format.write_int8(quantized_tiny(), "uint8")
+def test_onnxruntime_takes_pixels_without_a_float_on_the_way(real: Exported, tmp_path: Path) -> None:
+    counts = optimized_operators(real.artifact("onnx", "int8", "uint8").data, tmp_path)
+    assert not {"QuantizeLinear", "Mul", "Add", "Conv"} & counts.keys()
+    assert counts["DequantizeLinear"] == 1  # of the logits
+
+
+def test_only_a_graph_of_pixels_takes_integers() -> None:
+    graph = tiny_graph()
+    ranges = calibrate(graph, watch(graph, iter([tiny_batch(8)])), (-1.0, 1.0))
+    quantized = quantize_graph(graph, ranges, saturation_safe=True)
+    for form in (onnx_format.FORMAT, tflite_format.FORMAT):
+        with pytest.raises(ValueError, match="takes uint8"):
+            form.write_int8(quantized, "uint8")
+    with pytest.raises(ValueError, match="takes int8"):
+        onnx_format.write_int8(quantized_tiny(), "int8")
+
+
+def test_all_spellings_of_the_integers_give_the_same_bits(real: Exported) -> None:
+    """Whatever they take: normalized values, a camera's pixels, or pixels less 128."""
+    images = real.images[:4]
+    for form, engine in (("onnx", OnnxRuntime()), ("tflite", LiteRuntime())):
+        files = [a for a in real.artifacts if a.format == form and a.precision == "int8"]
+        outputs = [engine.open(artifact).run(images) for artifact in files]
+        assert len(outputs) == (2 if form == "onnx" else 3)
+        for output in outputs[1:]:
+            np.testing.assert_array_equal(output, outputs[0])
 
 
 def test_the_tapped_file_shows_every_tensor_and_the_unclamped_ones() -> None:
@@ -298,6 +342,7 @@ NEWEST = {
     "FULLY_CONNECTED": 4,
     "QUANTIZE": 1,
     "SOFTMAX": 1,
+    "MUL": 1,
 }
 """What tflite-runtime 2.14 still loads."""
 
@@ -342,9 +387,11 @@ def test_tflite_operators_are_those_of_the_graph(v1: Exported, v2: Exported) -> 
     for exported, layers, weights in ((v1, v1_layers, 28), (v2, v2_layers, 53)):
         assert tflite_of(exported, "fp32").counts() == layers
         assert tflite_of(exported, "fp16").counts() == {**layers, "DEQUANTIZE": weights}
-        assert tflite_of(exported, "int8").counts() == {**layers, "QUANTIZE": 1, "DEQUANTIZE": 1}
+        ends = {"QUANTIZE": 1, "DEQUANTIZE": 1}
+        to_pixels = {"MUL": 1, "ADD": layers.get("ADD", 0) + 1}
+        assert tflite_of(exported, "int8").counts() == {**layers, **ends, **to_pixels}
         assert tflite_of(exported, "int8", "int8").counts() == layers
-        assert tflite_of(exported, "int8", "uint8").counts() == {**layers, "QUANTIZE": 2}
+        assert tflite_of(exported, "int8", "uint8").counts() == {**layers, **ends}
 
 
 def test_tflite_fuses_activations(real: Exported) -> None:
@@ -363,8 +410,10 @@ def test_everything_inside_int8_tflite_is_an_integer(real: Exported) -> None:
     for io in ("float32", "int8", "uint8"):
         file = tflite_of(real, "int8", io)  # type: ignore[arg-type]
         for name in file.tensors:
-            if name in ("input", "output"):
+            if name.startswith("input") and name != "input/int8":
                 assert file.kind(name) == io.upper()
+            elif name == "output":
+                assert file.kind(name) == ("INT8" if io == "int8" else "FLOAT32")
             else:
                 assert file.kind(name) in ("INT8", "INT32"), name
 
@@ -374,17 +423,12 @@ def test_integer_input_and_output_state_their_scale(real: Exported) -> None:
     for io, offset in (("int8", 128), ("uint8", 0)):
         file = tflite_of(real, "int8", io)  # type: ignore[arg-type]
         for name, tensor in (("input", graph.input), ("output", graph.output)):
+            if file.kind(name) == "FLOAT32":
+                continue
             scale, quantization = real.quantized.tensors[tensor], file.tensors[name].quantization
             assert quantization.scale.tolist() == [scale.scale]
             assert quantization.zeroPoint.tolist() == [scale.zero_point - offset]
-
-
-def test_integer_input_and_output_change_no_number(real: Exported) -> None:
-    engine, images = LiteRuntime(), real.images[:2]
-    usual = engine.open(real.artifact("tflite", "int8")).run(images)
-    for io in ("int8", "uint8"):
-        result = engine.open(real.artifact("tflite", "int8", io)).run(images)  # type: ignore[arg-type]
-        np.testing.assert_allclose(result, usual, atol=1e-5)
+        assert file.tensors["input"].quantization.scale.tolist() == [1.0]
 
 
 def test_tflite_weights_are_symmetric_per_channel_on_the_right_axis(real: Exported) -> None:
@@ -480,7 +524,7 @@ def test_files_with_real_weights_agree_with_torch(
     real: Exported = request.getfixturevalue(name)
     truth = real.source.reference.run(real.images)
     for engine in (OnnxRuntime(), LiteRuntime()):
-        result = engine.open(real.artifact(engine.format, precision)).run(real.images)
+        result = engine.open(real.artifact(engine.formats[0], precision)).run(real.images)
         assert sqnr_db(truth, result) >= least_db, engine.name
 
 
@@ -495,7 +539,7 @@ def test_fp16_and_fp32_files_agree_between_runtimes(small: Exported, precision: 
 
 
 def test_formats_are_found_by_name_and_extension() -> None:
-    assert plugin_names("formats") == ("onnx", "tflite")
+    assert plugin_names("formats") == ("onnx", "ort", "tflite")
     for name in plugin_names("formats"):
         form = load_plugin("formats", name)
         assert form.name == name
@@ -505,12 +549,12 @@ def test_formats_are_found_by_name_and_extension() -> None:
 def test_an_unknown_extension_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"no format ends in \.pb") as caught:
         format_of(Path("model.pb"))
-    assert caught.value.hint == "known: .onnx, .tflite"
+    assert caught.value.hint == "known: .onnx, .ort, .tflite"
 
 
 def test_a_format_without_integer_input_keeps_its_own() -> None:
-    assert io_types(onnx_format.FORMAT, "uint8") == "float32"
-    assert io_types(tflite_format.FORMAT, "uint8") == "uint8"
+    assert io_types(onnx_format.FORMAT, ["int8"]) == ("float32",)
+    assert io_types(tflite_format.FORMAT, ["uint8", "int8"]) == ("uint8", "int8")
 
 
 def test_file_names_say_precision_and_integer_input() -> None:
@@ -525,11 +569,20 @@ def test_a_files_precision_is_told_from_its_bytes(small: Exported, precision: Pr
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x00\x00", b"PK\x03\x04 not a model at all", b"\xff" * 64, b"\x00\x00\x00\x00TFL3"]
+    "data",
+    [
+        b"",
+        b"\x00\x00",
+        b"PK\x03\x04 not a model at all",
+        b"\xff" * 64,
+        b"\x00\x00\x00\x00TFL3",
+        b"\x00\x00\x00\x00ORTM",
+        b"\xff\x00\x00\x00ORTM",
+    ],
 )
-@pytest.mark.parametrize("name", ["onnx", "tflite"])
+@pytest.mark.parametrize("name", plugin_names("formats"))
 def test_what_is_no_model_has_no_precision(name: str, data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"not an? (ONNX|TFLite) model"):
+    with pytest.raises(ValueError, match=r"not an? (ONNX|TFLite|ORT format) model"):
         load_plugin("formats", name).read_precision(data)
 
 
@@ -538,3 +591,40 @@ def test_a_fully_connected_weight_is_written_as_it_is() -> None:
         "fc", "pool", np.arange(10, dtype=np.float32).reshape(2, 5), np.zeros(2, np.float32)
     )
     assert tflite_format._laid_out(node, node.weight) is node.weight
+
+
+# What a file says about itself
+
+
+def metadata_of(data: bytes) -> dict[str, bytes]:
+    """Every entry of metadata of a .tflite file."""
+    model = schema.Model.GetRootAs(data)
+    entries = map(model.Metadata, range(model.MetadataLength()))
+    return {entry.Name().decode(): model.Buffers(entry.Buffer()).DataAsNumpy().tobytes() for entry in entries}
+
+
+def test_every_tflite_file_holds_its_metadata_and_class_names(real: Exported) -> None:
+    for artifact in real.artifacts:
+        if artifact.format == "tflite":
+            (entry,) = metadata_of(artifact.data).items()
+            assert entry[0] == "TFLITE_METADATA"
+            assert entry[1][4:8] == b"M001"
+            with zipfile.ZipFile(BytesIO(artifact.data)) as archive:
+                (names,) = archive.infolist()
+                assert names.compress_type == zipfile.ZIP_STORED
+                labels = archive.read("labels.txt").decode().splitlines()
+            assert tuple(labels) == real.card.labels
+
+
+def test_metadata_costs_little_more_than_the_class_names(real: Exported) -> None:
+    bare, labels = tflite_format.write_float(real.graph, "fp32"), "\n".join(real.card.labels)
+    assert len(real.artifact("tflite", "fp32").data) - len(bare) < len(labels) + 1_500
+
+
+def test_an_onnx_file_names_author_and_licence_of_its_weights(small_v2: Exported, v2: Exported) -> None:
+    model = onnx.load_from_string(v2.artifact("onnx", "int8").data)
+    held = {entry.key: entry.value for entry in model.metadata_props}
+    assert held["model_license"] == "BSD-3-Clause"
+    assert held["model_author"].startswith("torchvision")
+    assert model.doc_string == v2.card.description
+    assert not onnx.load_from_string(small_v2.artifact("onnx", "fp32").data).metadata_props  # random weights

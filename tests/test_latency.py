@@ -211,7 +211,7 @@ def test_files_of_two_bundles_and_torch_are_measured_in_one_run(
         *(
             f"{folder}/mobilenet_v2_025_96_{p}.onnx"
             for folder in ("small", "other")
-            for p in ("fp32", "int8")
+            for p in ("fp32", "int8", "int8_io_uint8")
         ),
         "(eager)",
     ]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from conftest import tiny_batch, tiny_graph
 
-from mobilenet_export.errors import DamagedInputError
+from mobilenet_export.artifact import Normalization
+from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.graph import (
     Activation,
     Add,
@@ -23,6 +24,7 @@ from mobilenet_export.graph import (
 from mobilenet_export.interpreter import convolve, run
 from mobilenet_export.passes import absorb
 from mobilenet_export.passes.fold_batch_norm import fold_batch_norm
+from mobilenet_export.passes.fold_normalization import fold_normalization
 from mobilenet_export.passes.fuse_activation import fuse_activation
 from mobilenet_export.passes.fuse_padding import fuse_padding
 from mobilenet_export.passes.simplify import simplify
@@ -175,3 +177,63 @@ def test_all_passes_together_are_exact() -> None:
 
 
 # Half precision
+
+
+# The normalization, folded into the first layer
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def test_folding_the_normalization_changes_nothing_but_the_border() -> None:
+    original = graph(conv(pads=Pads(1, 1, 1, 1)))
+    folded = fold_normalization(original, MEAN, STD)
+    truth, found = run(original, IMAGES), run(folded, IMAGES)
+    np.testing.assert_allclose(found[:, 1:-1, 1:-1], truth[:, 1:-1, 1:-1], rtol=1e-4, atol=1e-4)
+    assert np.abs(found - truth).max() > 0.01
+
+
+def test_without_padding_folding_the_normalization_is_exact() -> None:
+    original = graph(conv())
+    folded = fold_normalization(original, MEAN, STD)
+    np.testing.assert_allclose(run(folded, IMAGES), run(original, IMAGES), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("pads", [Pads(1, 1, 1, 1), Pads(0, 0, 1, 1), Pads(2, 0, 0, 0)])
+def test_the_zero_point_is_the_one_with_the_least_error_at_the_border(pads: Pads) -> None:
+    original = graph(conv(pads=pads))
+    folded = fold_normalization(original, MEAN, STD)
+    truth, stem = run(original, IMAGES), folded.nodes[0]
+    assert folded.pixels is not None
+    assert isinstance(stem, Conv2d)
+
+    def error(zero_point: int) -> float:
+        """One side at a time, as where two meet is only a corner."""
+        assert folded.pixels is not None
+        moved = stem.weight.sum(axis=(1, 2, 3)) * (zero_point - folded.pixels.zero_point)
+        nodes = (dataclasses.replace(stem, bias=stem.bias + moved),)
+        pixels = dataclasses.replace(folded.pixels, zero_point=zero_point)
+        off = run(dataclasses.replace(folded, nodes=nodes, pixels=pixels), IMAGES) - truth
+        sides = (off[:, 0, 1:-1], off[:, -1, 1:-1], off[:, 1:-1, 0], off[:, 1:-1, -1])
+        return sum(float(np.square(side).mean()) for side in sides)
+
+    assert min(range(256), key=error) == folded.pixels.zero_point
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [(MEAN, STD), ((0.5,) * 3, (0.5,) * 3), ((0.0,) * 3, (1 / 255,) * 3)]
+)
+def test_every_pixel_comes_back_as_itself(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    folded = fold_normalization(graph(conv(pads=Pads(1, 1, 1, 1))), mean, std)
+    pixels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 256, 1, 3).transpose(0, 3, 1, 2)
+    mean_, std_ = (np.float32(values)[:, None, None] for values in (mean, std))
+    normalized = (pixels.astype(np.float32) / np.float32(255) - mean_) / std_
+    assert folded.pixels is not None
+    steps = folded.feed(normalized) + folded.pixels.zero_point
+    assert np.abs(steps - np.rint(steps)).max() < 1e-3  # far from all ties
+    np.testing.assert_array_equal(np.rint(steps).astype(np.uint8), pixels)
+    np.testing.assert_array_equal(Normalization(mean, std).pixels(normalized), pixels)
+
+
+def test_only_a_convolution_takes_the_normalization_in() -> None:
+    with pytest.raises(UsageError, match="pool cannot take the normalization in"):
+        fold_normalization(graph(GlobalAveragePool("pool", "input")), MEAN, STD)

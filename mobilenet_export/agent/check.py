@@ -30,9 +30,9 @@ from mobilenet_export.spec import ModelSpec, spec_from_table
 EXPECTED = "expected.json"
 FLOAT_TOLERANCE = 1e-5
 """Of fp32 and fp16, relative to the norm of the outputs: only the order of additions differs, by 2e-7."""
-MOST_STEPS = 6
+MOST_STEPS = 10
 """Of int8, in steps of the logits. Runtimes of today give the same bits; tflite-runtime has no XNNPACK for int8,
-whose multipliers break ties differently, and was seen 5 steps away."""
+whose multipliers break ties differently, and was seen 7 steps away."""
 _SMALLEST_PROBABILITY = 1e-7
 
 Verdict = Literal["pass", "fail"]

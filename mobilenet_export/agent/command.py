@@ -114,7 +114,7 @@ def _check(options: argparse.Namespace) -> int:
 def _check_app(options: argparse.Namespace, bundle: Bundle, engines: tuple[Engine, ...]) -> int:
     artifacts = select(bundle.artifacts(), options.file)
     engine = next(pairs(artifacts, engines))[1]
-    readable = [artifact for artifact in artifacts if artifact.format == engine.runtime.format]
+    readable = [artifact for artifact in artifacts if artifact.format in engine.runtime.formats]
     row = check_outputs(Path(options.outputs), read_recorded(bundle), readable, engine)
     document = {
         "kind": "check",

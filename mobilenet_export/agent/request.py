@@ -50,7 +50,7 @@ def pairs(artifacts: Sequence[Artifact], engines: Sequence[Engine]) -> Iterator[
     Raises:
         UsageError: No runtime reads any of the files.
     """
-    found = [(a, e) for a in artifacts for e in engines if e.runtime.format == a.format]
+    found = [(a, e) for a in artifacts for e in engines if a.format in e.runtime.formats]
     if not found:
         formats = ", ".join(sorted({artifact.format for artifact in artifacts}))
         names = ", ".join(engine.runtime.name for engine in engines)

@@ -15,6 +15,7 @@ from mobilenet_export.cli.deploy import deploy_command
 from mobilenet_export.cli.doctor import doctor_command
 from mobilenet_export.cli.export import export_command
 from mobilenet_export.cli.models import models_command
+from mobilenet_export.cli.phone import phone_command
 from mobilenet_export.cli.recipes import recipes_command
 from mobilenet_export.cli.snippet import snippet_command
 from mobilenet_export.cli.terminal import prepare_streams, say, say_error
@@ -55,6 +56,7 @@ app.command("deploy", short_help="Send a bundle to devices, check and measure it
 app.command("snippet", short_help="Print the code by which an app runs a file.")(snippet_command)
 app.command("doctor", short_help="Say which runtimes and providers work here.")(doctor_command)
 app.command("models", short_help="List the variants.")(models_command)
+app.command("phone", short_help="Run a bundle in the browser of a phone.")(phone_command)
 app.command("recipes", short_help="List the int8 recipes, or print one.")(recipes_command)
 
 

@@ -108,7 +108,7 @@ class Package:
 
     Attributes:
         name: On PyPI.
-        format: Name of the format that it reads, as in `formats/`.
+        formats: Names of the formats that it reads, as in `formats/`.
         releases: Oldest first.
         problems: Known of any of them.
         usual: Releases to look at where none is asked for.
@@ -116,7 +116,7 @@ class Package:
     """
 
     name: str
-    format: str
+    formats: tuple[str, ...]
     releases: tuple[Release, ...]
     problems: tuple[Problem, ...]
     usual: tuple[Version, ...]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from mobilenet_export.deployment.probe import VENV, Interpreter, Probe
@@ -18,22 +18,22 @@ class DeviceRuntime:
     Attributes:
         name: As in `runtimes/`.
         distribution: That pip installs.
-        format: That it reads.
+        formats: That it reads.
         numpy: What it needs of numpy.
         newest_python: That there are wheels for, or None.
     """
 
     name: str
     distribution: str
-    format: str
+    formats: tuple[str, ...]
     numpy: str = "numpy"
     newest_python: tuple[int, int] | None = None
 
 
 RUNTIMES = (
-    DeviceRuntime("onnxruntime", "onnxruntime", "onnx"),
-    DeviceRuntime("litert", "ai-edge-litert", "tflite"),
-    DeviceRuntime("tflite_runtime", "tflite-runtime", "tflite", "numpy<2", (3, 11)),
+    DeviceRuntime("onnxruntime", "onnxruntime", ("onnx", "ort")),
+    DeviceRuntime("litert", "ai-edge-litert", ("tflite",)),
+    DeviceRuntime("tflite_runtime", "tflite-runtime", ("tflite",), "numpy<2", (3, 11)),
 )
 """In the order in which they are installed where the user names none."""
 APPS = "litert"
@@ -115,14 +115,20 @@ def candidates(formats: Iterable[str], wish: str | None) -> tuple[DeviceRuntime,
     """
     present = set(formats)
     found = (find_runtime(wish),) if wish else RUNTIMES
-    fitting = tuple(runtime for runtime in found if runtime.format in present)
+    fitting = tuple(runtime for runtime in found if present.intersection(runtime.formats))
     if not fitting:
         names = ", ".join(sorted(present))
         raise UsageError(
-            f"{found[0].name} reads {found[0].format}; the bundle has only {names}",
+            f"{found[0].name} reads {', '.join(found[0].formats)}; the bundle has only {names}",
             "choose another --runtime",
         )
     return fitting
+
+
+def _formats(runtimes: Sequence[DeviceRuntime], present: Collection[str]) -> tuple[str, ...]:
+    """What these runtimes read of the formats present, each once."""
+    read = (name for runtime in runtimes for name in runtime.formats if name in present)
+    return tuple(dict.fromkeys(read))
 
 
 def choose(host: str, probe: Probe, formats: Sequence[str], wishes: Wishes) -> Choice:
@@ -138,7 +144,7 @@ def choose(host: str, probe: Probe, formats: Sequence[str], wishes: Wishes) -> C
         usable = [r for r in runtimes if interpreter.version >= OLDEST_PYTHON and not lack(interpreter, r)]
         if usable:
             names = tuple(f"{r.name} {interpreter.packages[r.distribution]}" for r in usable)
-            return Choice(interpreter.path, names, tuple(dict.fromkeys(r.format for r in usable)))
+            return Choice(interpreter.path, names, _formats(usable, formats))
     if probe.android and not wishes.install:
         return _for_apps(probe, formats, wishes)
     if probe.android:
@@ -149,7 +155,7 @@ def choose(host: str, probe: Probe, formats: Sequence[str], wishes: Wishes) -> C
     interpreter = _system_python(host, probe)
     if wishes.install:
         installation = _plan(host, probe, interpreter, runtimes[0])
-        return Choice(None, (runtimes[0].name,), (runtimes[0].format,), installation)
+        return Choice(None, (runtimes[0].name,), _formats(runtimes[:1], formats), installation)
     reasons = "; ".join(f"{runtime.name}: {lack(interpreter, runtime)}" for runtime in runtimes)
     raise MissingError(
         f"{host}: no runtime that works: {reasons}",
@@ -163,16 +169,18 @@ def _for_apps(probe: Probe, formats: Sequence[str], wishes: Wishes) -> Choice:
     Raises:
         UsageError: There are none.
     """
-    form = find_runtime(wishes.runtime or APPS).format
-    if form not in formats:
+    runtime = find_runtime(wishes.runtime or APPS)
+    wanted = _formats([runtime], formats)
+    if not wanted:
+        own = runtime.formats[0]
         raise UsageError(
-            f"Android's apps read {form}; the bundle has only {', '.join(formats)}",
-            f"export it with `--formats {form}`, or send what it has: --runtime onnxruntime",
+            f"Android's apps read {own}; the bundle has only {', '.join(formats)}",
+            f"export it with `--formats {own}`, or send what it has: --runtime onnxruntime",
         )
     found = [interpreter for interpreter in probe.interpreters if not interpreter.own]
     version = ".".join(map(str, found[0].version)) if found else ""
     reason = f"Python {version} there has no runtime that works" if found else "no python3 there"
-    return Choice(None, (), (form,), lack=reason)
+    return Choice(None, (), wanted, lack=reason)
 
 
 def lack(interpreter: Interpreter, runtime: DeviceRuntime) -> str | None:

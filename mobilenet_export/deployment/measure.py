@@ -82,13 +82,21 @@ def check(connection: Connection, installed: Installed) -> Check:
         DamagedInputError: The answer is none.
     """
     result = _run(connection, installed, ["check", "--json"], _CHECK_S)
-    document = _document(connection.name, result, "check")
+    return read_check(connection.name, _document(connection.name, result, "check"))
+
+
+def read_check(host: str, document: Mapping[str, Any]) -> Check:
+    """Read a device's report of its self-check.
+
+    Raises:
+        DamagedInputError: It is none.
+    """
     try:
         rows = tuple(_check_row(row) for row in _list(document, "rows"))
         failures = tuple(_text(text) for text in _list(document, "failures"))
         return Check(_verdict(document["verdict"]), rows, failures, document)
     except (KeyError, TypeError, ValueError) as error:
-        raise _wrong_shape(connection.name, "check", error) from None
+        raise _wrong_shape(host, "check", error) from None
 
 
 def bench(connection: Connection, installed: Installed, runs: int, threads: tuple[int, ...]) -> Latency:
@@ -99,12 +107,21 @@ def bench(connection: Connection, installed: Installed, runs: int, threads: tupl
         DamagedInputError: The answer is none.
     """
     options = ["bench", "--json", "--runs", str(runs), "--threads", ",".join(map(str, threads))]
-    document = _document(connection.name, _run(connection, installed, options, _BENCH_S), "latency")
+    result = _run(connection, installed, options, _BENCH_S)
+    return read_latency(connection.name, _document(connection.name, result, "latency"))
+
+
+def read_latency(host: str, document: Mapping[str, Any]) -> Latency:
+    """Read a device's report of its benchmark.
+
+    Raises:
+        DamagedInputError: It is none.
+    """
     try:
         rows = tuple(_latency_row(row) for row in _list(document, "rows"))
         return Latency(rows, tuple(_text(text) for text in _list(document, "notes")), document)
     except (KeyError, TypeError, ValueError) as error:
-        raise _wrong_shape(connection.name, "benchmark", error) from None
+        raise _wrong_shape(host, "benchmark", error) from None
 
 
 def _run(connection: Connection, installed: Installed, options: list[str], limit_s: float) -> Result:

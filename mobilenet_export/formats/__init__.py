@@ -1,7 +1,7 @@
 """One module per file format; each ends in `FORMAT: Format`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 from mobilenet_export.artifact import InputOutput, Precision
 from mobilenet_export.errors import UsageError
 from mobilenet_export.graph import FloatArray, Graph, Kernel
+from mobilenet_export.model_card import ModelCard
 from mobilenet_export.plugins import load_plugin, plugin_names
 from mobilenet_export.quantized import QuantizedGraph, QuantizedKernel, TensorScale
 
@@ -26,17 +27,18 @@ class Format(Protocol):
     io: tuple[InputOutput, ...]
     """Types of input and output that an int8 file can have; the first is the default."""
 
-    def write_float(self, graph: Graph, precision: Precision) -> bytes:
-        """Spell a fused float graph as fp32, or with weights stored as fp16."""
+    def write_float(self, graph: Graph, precision: Precision, card: ModelCard | None = None) -> bytes:
+        """Spell a fused float graph as fp32, or with weights stored as fp16; the card goes into the file."""
         ...
 
-    def write_int8(self, quantized: QuantizedGraph, io: InputOutput) -> bytes:
+    def write_int8(self, quantized: QuantizedGraph, io: InputOutput, card: ModelCard | None = None) -> bytes:
         """Spell the integers.
 
         Args:
             quantized: To write.
             io: `float32` takes normalized values and gives float32; `uint8` takes RGB pixels, channel-last, and
                 gives float32; `int8` takes such pixels less 128 and gives integers.
+            card: Goes into the file.
 
         Raises:
             ValueError: Integers are to be taken by a graph that was not quantized for pixels.
@@ -62,6 +64,15 @@ class Format(Protocol):
             ValueError: It is not a file of this format.
         """
         ...
+
+    def companions(self, files: Sequence[bytes]) -> Mapping[str, bytes]:
+        """Return what goes beside the files of this format in a bundle, by name."""
+        ...
+
+
+def no_companions(_files: Sequence[bytes]) -> Mapping[str, bytes]:
+    """Return nothing: the `companions` of a format whose files stand alone."""
+    return {}
 
 
 def format_of(path: Path) -> Format:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from mobilenet_export.artifact import InputOutput, Precision
-from mobilenet_export.formats import Format, checked_kernel, checked_scale
+from mobilenet_export.formats import Format, checked_kernel, checked_scale, no_companions
 from mobilenet_export.graph import (
     UNCLAMPED,
     Activation,
@@ -32,6 +32,7 @@ from mobilenet_export.graph import (
     Shape,
     Softmax,
 )
+from mobilenet_export.model_card import ModelCard
 from mobilenet_export.quantized import QuantizedGraph, QuantizedKernel, TensorScale
 
 OPSET = 13
@@ -48,6 +49,7 @@ class _Writer:
 
     graph: Graph
     half: bool = False
+    card: ModelCard | None = None
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: list[TensorProto] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
@@ -112,8 +114,18 @@ class _Writer:
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(proto, opset_imports=opset, producer_name="mobilenet-export")
         model.ir_version = IR_VERSION
+        if self.card is not None:
+            _describe(model, self.card)
         data: bytes = model.SerializeToString(deterministic=True)
         return data
+
+
+def _describe(model: onnx.ModelProto, card: ModelCard) -> None:
+    """Say what the model is; source of the keys: ONNX, docs/IR.md, "Optional Metadata"."""
+    model.doc_string = card.description
+    for key, value in (("model_author", card.author), ("model_license", card.licence)):
+        if value:
+            model.metadata_props.add(key=key, value=value)
 
 
 def _value(name: str, shape: Shape, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
@@ -130,9 +142,9 @@ def _conv_attributes(node: Conv2d) -> dict[str, Any]:
     }
 
 
-def write_float(graph: Graph, precision: Precision) -> bytes:
+def write_float(graph: Graph, precision: Precision, card: ModelCard | None = None) -> bytes:
     """Spell a fused float graph; `fp16` stores the weights as float16."""
-    writer = _Writer(graph, half=precision == "fp16")
+    writer = _Writer(graph, half=precision == "fp16", card=card)
     _write_float_layers(writer, graph.nodes, {graph.input: "input", graph.output: "output"}, {})
     return writer.bytes()
 
@@ -234,14 +246,15 @@ class _QuantizedWriter(_Writer):
         ]
 
 
-def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
+def write_int8(quantized: QuantizedGraph, io: InputOutput, card: ModelCard | None = None) -> bytes:
     """Spell the integers in QDQ form; the output is float32.
 
     Args:
         quantized: To write.
         io: `float32` or `uint8`, of the input.
+        card: What the file says about itself.
     """
-    graph, writer = quantized.graph, _QuantizedWriter(quantized.graph)
+    graph, writer = quantized.graph, _QuantizedWriter(quantized.graph, card=card)
     tensor, scale = _integer_names(graph)[graph.input], quantized.tensors[graph.input]
     if io == "float32":
         writer.quantize(_write_pixels(writer, graph), tensor, scale)
@@ -313,7 +326,15 @@ def read_int8(data: bytes, graph: Graph) -> QuantizedGraph:
         ValueError: A constant is missing, or does not fit the graph.
     """
     stored = [held for held in _load(data).initializer if held.data_location == TensorProto.DEFAULT]
-    constants = {held.name: numpy_helper.to_array(held) for held in stored}
+    return integers_of({held.name: numpy_helper.to_array(held) for held in stored}, graph)
+
+
+def integers_of(constants: Mapping[str, NDArray[Any]], graph: Graph) -> QuantizedGraph:
+    """Find the integers of a graph among a file's constants.
+
+    Raises:
+        ValueError: A constant is missing, or does not fit the graph.
+    """
     names = _integer_names(graph)
     quantized = [graph.input, *(node.name for node in graph.nodes if not isinstance(node, Softmax))]
     tensors = {tensor: _read_scale(constants, names.get(tensor, tensor)) for tensor in quantized}
@@ -329,10 +350,12 @@ def _read_scale(constants: Mapping[str, NDArray[Any]], tensor: str) -> TensorSca
 
 
 def _read_kernel(constants: Mapping[str, NDArray[Any]], node: Kernel, source: TensorScale) -> QuantizedKernel:
-    weight, scale, zero_point, bias, bias_scale = (
+    weight, scale, zero_point, bias = (
         _constant(constants, f"{node.name}.{part}")
-        for part in ("weight/int8", "weight/scale", "weight/zero_point", "bias/int32", "bias/scale")
+        for part in ("weight/int8", "weight/scale", "weight/zero_point", "bias/int32")
     )
+    implied = np.float32(source.scale) * scale  # of integer operators, which state none
+    bias_scale = constants.get(f"{node.name}.bias/scale", implied)
     if zero_point.any():
         raise ValueError(f"the weights of {node.name} are not symmetric")
     return checked_kernel(node, QuantizedKernel(weight, scale, bias), source, bias_scale)
@@ -379,6 +402,7 @@ class _OnnxFormat:
     write_int8 = staticmethod(write_int8)
     read_int8 = staticmethod(read_int8)
     read_precision = staticmethod(read_precision)
+    companions = staticmethod(no_companions)
 
 
 FORMAT: Format = _OnnxFormat()

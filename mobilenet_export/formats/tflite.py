@@ -17,8 +17,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mobilenet_export.artifact import InputOutput, Precision
-from mobilenet_export.formats import Format, checked_kernel, checked_scale
+from mobilenet_export.artifact import InputOutput, Normalization, Precision
+from mobilenet_export.formats import Format, _tflite_metadata, checked_kernel, checked_scale, no_companions
 from mobilenet_export.graph import (
     Activation,
     Add,
@@ -32,6 +32,7 @@ from mobilenet_export.graph import (
     Shape,
     Softmax,
 )
+from mobilenet_export.model_card import ModelCard
 from mobilenet_export.quantized import QuantizedGraph, QuantizedKernel, TensorScale
 
 _SCHEMA_VERSION = 3
@@ -82,6 +83,7 @@ class _Writer:
     operators: list[Any] = field(default_factory=list)
     codes: dict[tuple[str, int], int] = field(default_factory=dict)
     index: dict[str, int] = field(default_factory=dict)
+    metadata: list[Any] = field(default_factory=list)
 
     def tensor(self, name: str, shape: Shape, kind: np.dtype[Any], scale: TensorScale | None = None) -> int:
         """Add an activation of `(1, …)`, or a constant's tensor; signed integers shift the zero point."""
@@ -127,6 +129,11 @@ class _Writer:
             )
         )
 
+    def describe(self, name: str, data: bytes) -> None:
+        """Add an entry of metadata."""
+        self.buffers.append(_AlignedBuffer(data))
+        self.metadata.append(schema.MetadataT(name=name, buffer=len(self.buffers) - 1))
+
     def weight(self, node: Kernel) -> int:
         """A float weight; in fp16 files stored as float16 behind a DEQUANTIZE."""
         name, value = f"{node.name}.weight", _laid_out(node, node.weight)
@@ -159,6 +166,7 @@ class _Writer:
             description="mobilenet-export",
             buffers=self.buffers,
             signatureDefs=[signature],
+            metadata=self.metadata,
         )
         builder = flatbuffers.Builder(1 << 20)
         builder.Finish(model.Pack(builder), _IDENTIFIER)
@@ -269,7 +277,7 @@ class _LayerWriter:
             self._operator("CONV_2D", inputs, output, schema.Conv2DOptionsT(**common))
 
 
-def write_float(graph: Graph, precision: Precision) -> bytes:
+def write_float(graph: Graph, precision: Precision, card: ModelCard | None = None) -> bytes:
     """Spell a fused float graph; `fp16` stores the weights as float16."""
     writer = _Writer(graph, half=precision == "fp16")
     layers = _LayerWriter(writer, np.dtype(np.float32))
@@ -284,7 +292,25 @@ def write_float(graph: Graph, precision: Precision) -> bytes:
         if isinstance(node, Conv2d | FullyConnected):
             constants = [writer.weight(node), writer.constant(f"{node.name}.bias", node.bias)]
         layers.layer(node, inputs, constants, names.get(node.name, node.name))
-    return writer.bytes()
+    return _with_card(writer, card)
+
+
+def _with_card(writer: _Writer, card: ModelCard | None, taken: TensorScale | None = None) -> bytes:
+    """The file, and in it what it says about itself; `taken` is the scale of pixels that it takes as integers.
+
+    By the schema, integers are what normalization and then the input's scale make of pixels, so they are pixels
+    where the one undoes the other.
+    """
+    if card is None:
+        return writer.bytes()
+    how = card.preprocess
+    normalization = Normalization(how.mean, how.std)
+    if taken is not None:
+        normalization = Normalization((taken.zero_point / 255,) * 3, (1 / 255 / taken.scale,) * 3)
+    probabilities = writer.graph.logits != writer.graph.output
+    described = _tflite_metadata.describe(card, normalization, probabilities=probabilities)
+    writer.describe(_tflite_metadata.ENTRY, described)
+    return _tflite_metadata.append_labels(writer.bytes(), card)
 
 
 def _write_softmax(writer: _Writer, inputs: list[int]) -> None:
@@ -294,7 +320,7 @@ def _write_softmax(writer: _Writer, inputs: list[int]) -> None:
     writer.operator("SOFTMAX", inputs, output, schema.SoftmaxOptionsT(beta=1.0))
 
 
-def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
+def write_int8(quantized: QuantizedGraph, io: InputOutput, card: ModelCard | None = None) -> bytes:
     """Spell the integers.
 
     Args:
@@ -302,6 +328,7 @@ def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
         io: `float32` throughout, or the type of pixels taken: `uint8` and float32 logits, `int8` and int8 logits. A
             network that ends in a softmax always gives float32 probabilities, because 1/256 is too coarse a step
             for them.
+        card: What the file says about itself.
     """
     graph, layers = quantized.graph, _int8_layers(quantized)
     if io == "float32":
@@ -314,7 +341,8 @@ def write_int8(quantized: QuantizedGraph, io: InputOutput) -> bytes:
         )
         entry = _write_quantized(layers, entry) if io == "uint8" else entry
     _write_int8_layers(layers, quantized, entry, io)
-    return layers.writer.bytes()
+    taken = None if io == "float32" else layers.scales[graph.input]
+    return _with_card(layers.writer, card, taken)
 
 
 def write_int8_tapped(quantized: QuantizedGraph) -> tuple[bytes, tuple[str, ...]]:
@@ -515,6 +543,7 @@ class _TfliteFormat:
     write_int8 = staticmethod(write_int8)
     read_int8 = staticmethod(read_int8)
     read_precision = staticmethod(read_precision)
+    companions = staticmethod(no_companions)
 
 
 FORMAT: Format = _TfliteFormat()

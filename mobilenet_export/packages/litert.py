@@ -33,7 +33,7 @@ def _releases() -> Iterator[Release]:
 
 PACKAGE = Package(
     name="ai-edge-litert",
-    format="tflite",
+    formats=("tflite",),
     releases=tuple(_releases()),
     problems=(
         Problem(

@@ -15,16 +15,17 @@ from mobilenet_export.compat.facts import Package, Problem, Release, Wheels, par
 _ARCHITECTURES = ("aarch64", "x86_64")
 
 _ABILITIES = (
-    ("1.15.0 1.15.1 1.16.0 1.16.1 1.16.2 1.16.3", 19, 9),
-    ("1.17.0 1.17.1 1.17.3", 20, 9),
-    ("1.18.0 1.18.1 1.19.0 1.19.2 1.20.0 1.20.1", 21, 10),
-    ("1.21.0 1.21.1 1.22.0 1.22.1", 22, 10),
-    ("1.23.0 1.23.1 1.23.2", 23, 11),
-    ("1.24.1 1.24.2 1.24.3 1.24.4", 25, 13),
-    ("1.25.0 1.25.1 1.26.0 1.27.0 1.28.0 1.29.0 1.30.0 1.31.0 1.31.1", 26, 13),
-    ("1.32.0", 28, 14),
+    ("1.15.0 1.15.1", 19, 9, 5),
+    ("1.16.0 1.16.1 1.16.2 1.16.3", 19, 9, 6),
+    ("1.17.0 1.17.1 1.17.3", 20, 9, 6),
+    ("1.18.0 1.18.1 1.19.0 1.19.2 1.20.0 1.20.1", 21, 10, 6),
+    ("1.21.0 1.21.1 1.22.0 1.22.1", 22, 10, 6),
+    ("1.23.0 1.23.1 1.23.2", 23, 11, 6),
+    ("1.24.1 1.24.2 1.24.3 1.24.4", 25, 13, 6),
+    ("1.25.0 1.25.1 1.26.0 1.27.0 1.28.0 1.29.0 1.30.0 1.31.0 1.31.1", 26, 13, 6),
+    ("1.32.0", 28, 14, 6),
 )
-"""Releases, highest opset, highest IR version."""
+"""Releases, highest opset, IR version and version of ORT format (1.15.1 refuses 6; 1.16.3 and 1.18.1 load it)."""
 
 _WHEELS = (
     ((1, 15), Wheels(_ARCHITECTURES, (3, 8), (3, 11), (2, 17))),
@@ -37,15 +38,16 @@ _WHEELS = (
 
 
 def _releases() -> Iterator[Release]:
-    for names, opset, ir_version in _ABILITIES:
+    for names, opset, ir_version, ort_format in _ABILITIES:
         for version in (parse_version(name, 3) for name in names.split()):
             (*_, wheels) = (wheels for first, wheels in _WHEELS if first <= version)
-            yield Release(version, {"opset": opset, "IR": ir_version}, None, (wheels,))
+            stamps = {"opset": opset, "IR": ir_version, "ORT format": ort_format}
+            yield Release(version, stamps, None, (wheels,))
 
 
 PACKAGE = Package(
     name="onnxruntime",
-    format="onnx",
+    formats=("onnx", "ort"),
     releases=tuple(_releases()),
     problems=(
         Problem(

@@ -17,7 +17,7 @@ def _release(version: Version, *wheels: Wheels) -> Release:
 
 PACKAGE = Package(
     name="tflite-runtime",
-    format="tflite",
+    formats=("tflite",),
     releases=(
         _release((2, 7, 0), Wheels(_ALL, (3, 7), (3, 9), (2, 27))),
         _release((2, 8, 0), Wheels(_ALL, (3, 7), (3, 9), (2, 27))),

@@ -3,6 +3,7 @@
 spec ─▶ reference (module) ─▶ source (graph) ─┬─▶ fp32, fp16 files
 images ─▶ activations ─▶ quantized graph ─────┴─▶ int8 files ─▶ sessions ─▶ drift ─▶ bundle
 bundle ─▶ integers, layer by layer against the source ─▶ layer report
+bundle ─▶ page ─▶ browsers: check, bench ─▶ bundle/devices/
 bundle ─▶ devices: probe ─▶ choose ─▶ send ─▶ check, bench ─▶ bundle/devices/
 files ─▶ sessions ─▶ latency report; files, tables of releases and boards ─▶ compat report
 """

@@ -102,7 +102,7 @@ def measure_layers(
         model=graph.name,
         data="images",
         images=len(images),
-        files={engine.name: f"{graph.name} in {engine.format}" for engine in engines},
+        files={engine.name: f"{graph.name} in {engine.formats[0]}" for engine in engines},
         logits=graph.logits,
         summed_db=decibel(signal, sum(one.together for one in noise.values())),
         rows=layer_rows(quantized, factors, signal, noise, sums),
@@ -127,7 +127,7 @@ def sum_noise(
 
 
 def int8_files(bundle: Path, target: Target) -> dict[str, Artifact]:
-    """Return the int8 file that each runtime here reads, by the runtime's name.
+    """Return the first int8 file that each runtime here reads, by the runtime's name.
 
     Raises:
         UsageError: There is none.
@@ -135,8 +135,9 @@ def int8_files(bundle: Path, target: Target) -> dict[str, Artifact]:
     found = {
         engine.name: artifact
         for engine in available_runtimes()
-        for artifact in target.artifacts
-        if artifact.precision == "int8" and artifact.format == engine.format
+        for form in reversed(engine.formats)  # the last one stays: the engine's own format, and its first file
+        for artifact in reversed(target.artifacts)
+        if artifact.precision == "int8" and artifact.format == form
     }
     if not found:
         raise UsageError(f"{bundle} holds no int8 file", "export it with --int8")

@@ -49,7 +49,7 @@ def compat(request: CompatRequest) -> CompatReport:
         judge(file.name, needs[file.name], package, version, target)
         for file in files
         for package, version in releases
-        if package.format == file.format
+        if file.format in package.formats
     )
     if not judgements:
         raise UsageError(

@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,7 @@ from mobilenet_export.bundle import (
     SELF_CHECK,
     write_document,
 )
+from mobilenet_export.formats import Format
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.images import Choice, ImageSet
 from mobilenet_export.pipeline.evidence import hash_images, printable, values_of
@@ -60,6 +61,8 @@ def fill_bundle(folder: Path, contents: Contents) -> None:
     """Write the files, their table of contents, the class names, the notice and the self-check."""
     for artifact in contents.artifacts:
         (folder / artifact.file).write_bytes(artifact.data)
+    for name, data in _companions(contents.artifacts):
+        (folder / name).write_bytes(data)
     (folder / LABELS).write_text("\n".join(contents.labels) + "\n", encoding="utf-8")
     weights = contents.source.spec.weights
     if weights is not None:
@@ -70,6 +73,13 @@ def fill_bundle(folder: Path, contents: Contents) -> None:
     self_check = write_self_check(folder / SELF_CHECK, contents)
     write_device_code(folder)
     write_document(folder, describe(contents, self_check) | {"parts": hash_parts(folder, contents)})
+
+
+def _companions(artifacts: Sequence[Artifact]) -> Iterator[tuple[str, bytes]]:
+    """What each format puts beside its files, as name and bytes."""
+    for name in sorted({artifact.format for artifact in artifacts}):
+        form: Format = load_plugin("formats", name)
+        yield from form.companions([one.data for one in artifacts if one.format == name]).items()
 
 
 def write_device_code(folder: Path) -> None:
@@ -124,7 +134,7 @@ def write_self_check(folder: Path, contents: Contents) -> list[dict[str, str]]:
 
 def _expected(artifact: Artifact, batch: FloatArray, labels: Sequence[str]) -> list[dict[str, Any]]:
     """What a file makes of each image: the best five classes, and all outputs, dequantized to float."""
-    (engine, *_) = [engine for engine in available_runtimes() if engine.format == artifact.format]
+    (engine, *_) = [engine for engine in available_runtimes() if artifact.format in engine.formats]
     outputs = engine.open(artifact).run(batch)
     return [
         {"top5": _top5(scores, labels), "output": [float(f"{x:.8g}") for x in scores]} for scores in outputs

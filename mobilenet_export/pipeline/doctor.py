@@ -70,7 +70,7 @@ def _try_provider(engine: Runtime, provider: Provider) -> Finding:
     absent = engine.provider_missing(provider)
     if absent is not None:
         works, hint = False, absent.hint
-    elif engine.format in plugin_names("formats"):
+    elif engine.formats:
         works, hint = _run_tiny_network(engine, provider)
     else:
         hint = "the reference; reads no exported file"
@@ -79,7 +79,7 @@ def _try_provider(engine: Runtime, provider: Provider) -> Finding:
 
 def _run_tiny_network(engine: Runtime, provider: Provider) -> tuple[bool, str]:
     """Load and run a network that every provider has kernels for; say which nodes it left to others."""
-    graph, form = _tiny_network(), load_plugin("formats", engine.format)
+    graph, form = _tiny_network(), load_plugin("formats", engine.formats[0])
     artifact = _artifact(graph, form)
     batch = np.ones((1, *graph.input_shape), np.float32)
     setup = Setup(provider.name)

@@ -66,7 +66,7 @@ def load_subjects(
         Subject(artifact, engine.open(artifact))
         for artifact in artifacts
         for engine in engines
-        if engine.format == artifact.format
+        if artifact.format in engine.formats
     )
     for subject in subjects:
         if subject.session.resolution_px not in (None, spec.resolution_px):

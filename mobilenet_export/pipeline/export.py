@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mobilenet_export import images
-from mobilenet_export.artifact import Artifact, InputOutput, Normalization, Precision
+from mobilenet_export.artifact import INPUT_OUTPUTS, Artifact, InputOutput, Normalization, Precision
 from mobilenet_export.bundle import Bundle, check_place, new_bundle, read_bundle
 from mobilenet_export.checks.drift import judge, measure_drift
 from mobilenet_export.checks.metrics import sqnr_db
@@ -16,6 +16,7 @@ from mobilenet_export.findings import listing
 from mobilenet_export.formats import Format, artifact_name, io_types
 from mobilenet_export.graph import FloatArray, Graph
 from mobilenet_export.images import Choice, ImageSet
+from mobilenet_export.model_card import ModelCard, card_of
 from mobilenet_export.pipeline.cache import Inputs, recall_or_make
 from mobilenet_export.pipeline.contents import Contents, fill_bundle
 from mobilenet_export.pipeline.evidence import (
@@ -90,8 +91,9 @@ class ExportRequest:
         return tuple(
             (artifact_name(self.spec.name, form, precision, io), form, precision, io)
             for precision in self.precisions
+            for io in INPUT_OUTPUTS
             for form in forms
-            for io in (io_types(form, self.io) if precision == "int8" else _FLOAT)
+            if io in io_types(form, self.io if precision == "int8" else _FLOAT)
         )
 
 
@@ -145,7 +147,8 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
         with stages("round to fp16"):
             half = halve(source, choice.calibrate)
     with stages("write"):
-        artifacts = write_artifacts(request, Spellings(source.graph, half, quantized))
+        spellings = Spellings(source.graph, half, quantized, card_of(source.spec, labels))
+        artifacts = write_artifacts(request, spellings)
     with stages("check drift", len(choice.check)) as advance:
         drift = check_drift(source, artifacts, choice.check, advance)
     with stages("write the bundle"), new_bundle(request.out, force=request.force) as folder:
@@ -287,11 +290,12 @@ def halve(source: Source, calibration: ImageSet) -> Graph:
 
 @dataclass(frozen=True, slots=True)
 class Spellings:
-    """What is written: one network in up to three precisions."""
+    """What is written: one network in up to three precisions, and what its files say about it."""
 
     fp32: Graph
     fp16: Graph | None
     int8: QuantizedGraph | None
+    card: ModelCard
 
 
 def write_artifacts(request: ExportRequest, spellings: Spellings) -> tuple[Artifact, ...]:
@@ -301,10 +305,10 @@ def write_artifacts(request: ExportRequest, spellings: Spellings) -> tuple[Artif
         graph = spellings.fp16 if precision == "fp16" else spellings.fp32
         if precision == "int8":
             assert spellings.int8 is not None
-            data = form.write_int8(spellings.int8, types)
+            data = form.write_int8(spellings.int8, types, spellings.card)
         else:
             assert graph is not None
-            data = form.write_float(graph, precision)
+            data = form.write_float(graph, precision, spellings.card)
         artifacts.append(Artifact(name, form.name, precision, data, types, Normalization(how.mean, how.std)))
     return tuple(artifacts)
 

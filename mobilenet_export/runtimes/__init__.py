@@ -86,11 +86,11 @@ class Placement:
 
 
 class Runtime(Protocol):
-    """An engine that reads one file format; a new one is a new module in this folder."""
+    """An engine that reads files; a new one is a new module in this folder."""
 
     name: str
-    format: str
-    """Name of the format that it reads, as in `formats/`."""
+    formats: tuple[str, ...]
+    """Names of the formats that it reads, as in `formats/`, its own first."""
     providers: tuple[Provider, ...]
     """That it can have, its own first; not every build has all."""
 

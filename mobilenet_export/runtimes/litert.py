@@ -17,7 +17,7 @@ class LiteRuntime:
     """LiteRT on the CPU."""
 
     name = "litert"
-    format = "tflite"
+    formats: tuple[str, ...] = ("tflite",)
     providers: tuple[Provider, ...] = (Provider("XNNPACK"), Provider("builtin"))
 
     def version(self) -> str:

@@ -127,7 +127,7 @@ class OnnxRuntime:
     """ONNX Runtime with its execution providers."""
 
     name = "onnxruntime"
-    format = "onnx"
+    formats: tuple[str, ...] = ("onnx", "ort")
     providers = PROVIDERS
 
     def version(self) -> str:
@@ -151,7 +151,7 @@ class OnnxRuntime:
         return Missing(f"onnxruntime {self.version()} here is built without it", provider.get)
 
     def open(self, artifact: Artifact, setup: Setup = USUAL) -> OnnxSession:
-        """Load an .onnx file.
+        """Load an .onnx or .ort file.
 
         Raises:
             UsageError: No such provider.

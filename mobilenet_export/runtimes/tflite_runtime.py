@@ -18,7 +18,7 @@ class TfliteRuntime:
     """tflite-runtime on the CPU."""
 
     name = "tflite_runtime"
-    format = "tflite"
+    formats: tuple[str, ...] = ("tflite",)
     providers: tuple[Provider, ...] = (Provider("builtin"),)
 
     def version(self) -> str:

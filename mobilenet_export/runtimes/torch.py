@@ -55,7 +55,7 @@ class TorchRuntime:
     """torch on the CPU; it reads no exported file."""
 
     name = "torch"
-    format = "none"
+    formats: tuple[str, ...] = ()
     providers: tuple[Provider, ...] = (Provider("CPU"),)
 
     def version(self) -> str:
