@@ -171,6 +171,11 @@ def test_a_phone_that_goes_away_is_no_success(desk: adbd.Desk) -> None:
         run(connection, "sleep 60")
 
 
+def test_many_short_commands_all_end(desk: adbd.Desk) -> None:
+    connection = connect(desk.phone(), Processes())
+    assert {run(connection, "exit 7", limit_s=30).code for _ in range(40)} == {7}
+
+
 def test_what_runs_there_ends_with_this_program(desk: adbd.Desk) -> None:
     phone, processes = desk.phone(), Processes()
     connection = connect(phone, processes)

@@ -29,12 +29,13 @@ job=$!
 watcher=$!
 wait $job
 code=$?
-kill $watcher 2>/dev/null
+kill -KILL $watcher 2>/dev/null
 exit $code
 }}
 """
 """Runs a script until stdin ends. A shell reads all of `{ … }` before it starts, so `read` eats none of it.
-A program in its place would outlive the watcher, and adb, for which stdin and stdout are one, would wait for it."""
+A program in its place would outlive the watcher, and adb, for which stdin and stdout are one, would wait for it.
+It is killed rather than asked: mksh, Android's shell, may go to sleep in `read` on a signal that has just come."""
 
 
 @dataclass(frozen=True, slots=True)
