@@ -741,7 +741,7 @@ USAGE: dict[str, tuple[list[str], str, str]] = {
         "unknown format: tflit",
         "did you mean tflite?",
     ),
-    "no format": (["--arch", "v2", "--formats", ","], "--formats names none", "onnx, tflite"),
+    "no format": (["--arch", "v2", "--formats", ","], "--formats names none", "onnx, ort, tflite"),
     "unknown recipe": (["--arch", "v2", "--recipe", "int4"], "unknown recipe: int4", "did you mean int8?"),
     "unknown io": (["--arch", "v2", "--int8", "--io", "int16"], "unknown io: int16", "did you mean int8?"),
     "recipe without int8": (
