@@ -37,7 +37,7 @@ from mobilenet_export.quantized import QuantizedGraph, TensorScale
 from mobilenet_export.report import DriftReport, Referee
 from mobilenet_export.runtimes import Setup, available_runtimes
 from mobilenet_export.runtimes.litert import LiteRuntime
-from mobilenet_export.runtimes.onnxruntime import OnnxRuntime, watch
+from mobilenet_export.runtimes.onnxruntime import watch
 
 FORMS: tuple[Format, ...] = tuple(load_plugin("formats", name) for name in plugin_names("formats"))
 SPELLINGS = [(form, io) for form in FORMS for io in form.io]
