@@ -204,8 +204,8 @@ def test_a_check_is_judged_and_told(client: Client, bundle_folder: Path) -> None
     assert client.json("/check", rows[0])["detail"] == "outputs hold NaN or infinity"
     wanted = ["pass"] * len(rows) + ["fail"] * 2
     end = time.monotonic() + 5
-    while len(client.listener.rows) < len(wanted) and time.monotonic() < end:  # told after the answer was sent
-        time.sleep(0.01)
+    while len(client.listener.rows) < len(wanted) and time.monotonic() < end:
+        time.sleep(0.01)  # told after the answer was sent
     assert [row.verdict for row in client.listener.rows] == wanted
 
 
