@@ -204,9 +204,10 @@ def test_plain_http_from_the_printed_address_to_the_report(bundle: Path, launch:
             wait_for(page, "#rows .pass, #rows .fail")
             first_s = time.monotonic() - start
             rows = measured(page)
-            assert [verdict for verdict, _ in rows.values()] == ["pass"] * 6
-            assert rows["int8 TFLite", "litert.js"][1] == "bit-equal"
-            assert re.fullmatch("bit-equal|[01] steps .*", rows["int8 ONNX", "onnxruntime-web"][1])
+            assert [verdict for verdict, _ in rows.values()] == ["pass"] * 8
+            for kind in ("", ", RGB"):
+                assert rows[f"int8 TFLite{kind}", "litert.js"][1] == "bit-equal"
+                assert re.fullmatch("bit-equal|[01] steps .*", rows[f"int8 ONNX{kind}", "onnxruntime-web"][1])
             assert "Take " in page.inner_text("#advice")
             for start_of_sentence in ("The camera works", "Threads work", "WebGPU works"):
                 assert f"{start_of_sentence} on https only" in page.inner_text("#limits")
