@@ -1,5 +1,7 @@
 """Networks that the tests share: real ones exported once a session, and graphs small enough to read."""
 
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -259,3 +261,14 @@ def make_bundle(arch: str, out: Path) -> Path:
     spec = resize_spec(find_spec(arch), None, DEVICE_PX, None)
     export(ExportRequest(spec, out, PRECISIONS, ("onnx", "tflite"), find_recipe("int8-fast")))
     return out
+
+
+@pytest.fixture(scope="session")
+def halves(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two folders of the photos in $DATA: to calibrate with, to check with."""
+    data = Path(os.environ["DATA"])
+    folders = (tmp_path_factory.mktemp("calibrate"), tmp_path_factory.mktemp("check"))
+    names = sorted(images.ImageSet.open(data).names)
+    for index, name in enumerate(names):
+        shutil.copy(data / name, folders[index * 2 // len(names)] / Path(name).name)
+    return folders

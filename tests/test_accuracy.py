@@ -6,7 +6,6 @@ under what was measured, so that what gets worse is seen; what the figures are, 
 
 import dataclasses
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,17 +56,6 @@ CASES = [
     Case("v1", "int8-per-tensor", True, 0, 16.0, 94.5, 3.0),
     Case("v2", "int8-per-tensor", True, 0, 20.0, 94.5, 1.5),
 ]
-
-
-@pytest.fixture(scope="module")
-def halves(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two folders: photos to calibrate with, photos to check with."""
-    assert DATA
-    folders = (tmp_path_factory.mktemp("calibrate"), tmp_path_factory.mktemp("check"))
-    names = sorted(ImageSet.open(Path(DATA)).names)
-    for index, name in enumerate(names):
-        shutil.copy(Path(DATA) / name, folders[index * 2 // len(names)] / Path(name).name)
-    return folders
 
 
 @pytest.fixture(scope="module", params=CASES, ids=str)

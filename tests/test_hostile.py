@@ -5,7 +5,6 @@ Part of `make accuracy`: half of the photos calibrate, the other half checks.
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,16 +36,6 @@ MOST_DB_LOST = 1.5
 """1 is the aim. Scaled V2 lost 1.3 and agreed on 1.0 % more images: its own scales beat what equalization finds."""
 MOST_AGREEMENT_LOST_PERCENT = 1.5
 """0.3 is the aim, 1 or 2 of 500 images; which images flip is chance, and tells no less than about 1 %."""
-
-
-@pytest.fixture(scope="module")
-def halves(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    assert DATA
-    folders = (tmp_path_factory.mktemp("calibrate"), tmp_path_factory.mktemp("check"))
-    names = sorted(ImageSet.open(Path(DATA)).names)
-    for index, name in enumerate(names):
-        shutil.copy(Path(DATA) / name, folders[index * 2 // len(names)] / Path(name).name)
-    return folders
 
 
 def with_relu(graph: Graph) -> Graph:
