@@ -1,5 +1,6 @@
 """`mnx phone`."""
 
+import os
 import sys
 import threading
 from pathlib import Path
@@ -124,7 +125,10 @@ def _tell(report: "DeviceReport", folder: Path, *, as_table: bool) -> None:
 
 
 def _table(report: "DeviceReport") -> "Table":
-    """Return one row per file and runtime of the browser; this computer's p50 beside its own."""
+    """Return one row per file and runtime of the browser; this computer's p50 beside its own.
+
+    What all names begin with, the network's, is left out, so that a narrow terminal shows the rest whole.
+    """
     from rich.table import Table  # noqa: PLC0415 (slow)
     from rich.text import Text  # noqa: PLC0415
 
@@ -139,12 +143,15 @@ def _table(report: "DeviceReport") -> "Table":
         (one.file, one.runtime, one.provider): one for one in (report.latency.rows if report.latency else ())
     }
     best = report.recommended()
-    for row in report.check.rows if report.check else ():
+    rows = report.check.rows if report.check else ()
+    shared = os.path.commonprefix([row.file for row in rows])  # noqa: RUF071 (characters are meant)
+    network = shared[: shared.rfind("_") + 1]
+    for row in rows:
         one = times.get((row.file, row.runtime, row.provider))
         figures = [f"{one.p50_ms:.1f}", f"{one.p90_ms:.1f}"] if one else ["", ""]
         here = f"{here_ms[row.file]:.1f}" if row.file in here_ms else "–"
         last = "← fastest" if one is not None and one is best else ""
         where = f"{row.runtime}:{row.provider}"
-        cells = [row.file, where, f"{row.verdict}: {row.detail}", *figures, here, last]
+        cells = [row.file.removeprefix(network), where, f"{row.verdict}: {row.detail}", *figures, here, last]
         table.add_row(*map(Text, cells))
     return table
