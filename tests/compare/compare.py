@@ -131,6 +131,7 @@ def make_ours(work: Work) -> list[Candidate]:
             tuple(ENGINES),
             find_recipe(name),
             calibration=work.calibration,
+            io=("float32",),
             force=True,
         )
         made = export(request)
