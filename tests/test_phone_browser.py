@@ -270,7 +270,7 @@ def test_tflite_files_run_on_a_gpu_that_answers(bundle: Path, launch: Callable[.
         wait_for(page, "#rows tr:last-child .pass, #rows tr:last-child .fail")
         assert page.is_hidden("#problem"), page.inner_text("#problem")
         checks = [row.inner_text() for row in page.query_selector_all("#rows tr")]
-        assert len([text for text in checks if "WebGPU" in text and "pass" in text]) == 3, checks
+        assert len([text for text in checks if "WebGPU" in text and "pass" in text]) == 4, checks
 
 
 def test_pixels_are_those_of_the_exporter(bundle: Path, launch: Callable[..., Any]) -> None:

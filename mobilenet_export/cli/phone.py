@@ -133,8 +133,9 @@ def _table(report: "DeviceReport") -> "Table":
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("file", "in the browser", "check"):
-        table.add_column(name, overflow="fold")
+    table.add_column("file", overflow="fold")
+    table.add_column("in the browser", no_wrap=True)
+    table.add_column("check")
     for name in ("p50 ms", "p90 ms", "PC p50 ms"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
