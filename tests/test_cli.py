@@ -1057,3 +1057,17 @@ def test_bare_mnx_is_its_help(mnx: Callable[..., Printed]) -> None:
     assert printed.code == ExitCode.USAGE
     assert printed.err.startswith("Usage: ")
     assert "error:" not in printed.err
+
+
+def test_probabilities_are_not_compared_with_logits(
+    mnx: Callable[..., Printed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = mnx("export", "--arch", "v2", "--softmax", "--formats", "onnx", "--out", "soft")
+    assert made.code == 0, made.err
+    (file,) = Path("soft").glob("*.onnx")
+    assert mnx("validate", file, "--limit", 2).code == 0
+    file.rename("alone.onnx")
+    printed = mnx("validate", "alone.onnx", "--arch", "v2")
+    assert printed.code == 2
+    assert "alone.onnx gives probabilities, and mobilenet_v2_100_224 logits" in printed.err

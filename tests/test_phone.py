@@ -201,7 +201,8 @@ def test_a_check_is_judged_and_told(client: Client, bundle_folder: Path) -> None
     rows[0]["outputs"] = (-np.array(rows[0]["outputs"])).tolist()
     assert client.json("/check", rows[0])["verdict"] == "fail"
     rows[0]["outputs"][0][0] = None  # what JSON makes of NaN
-    assert client.json("/check", rows[0])["detail"] == "outputs hold NaN or infinity"
+    judged = client.json("/check", rows[0])
+    assert (judged["detail"], judged["top5"]) == ("outputs hold NaN or infinity", [])
     wanted = ["pass"] * len(rows) + ["fail"] * 2
     end = time.monotonic() + 5
     while len(client.listener.rows) < len(wanted) and time.monotonic() < end:
@@ -293,6 +294,7 @@ def test_a_report_that_is_none_is_refused(
         {"rounds_ms": [[]]},
         {"rounds_ms": [["1"]]},
         {"rounds_ms": [[1.0]]},
+        {"rounds_ms": [[10**400]]},
     ],
 )
 def test_a_row_that_is_none_is_refused(client: Client, bundle_folder: Path, change: dict[str, Any]) -> None:
@@ -323,6 +325,25 @@ def test_what_is_no_json_object_is_refused(body: bytes) -> None:
 def test_a_device_is_named_by_what_its_browser_says(agent: str, name: str) -> None:
     told = visit([], userAgent=agent, platform="", model="")
     assert read_visit(told, {}, None).name == name  # type: ignore[arg-type]  # of no row, nothing was recorded
+
+
+def test_a_report_of_nothing_passes_nothing(client: Client) -> None:
+    status, _, data = client.ask("/report", visit([]))
+    assert (status, json.loads(data)["error"]) == (400, "the browser ran no file")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--host", "0.0.0.0"], "0.0.0.0 is no address that a phone can open"),
+        (["--threads", "2"], "browsers give threads to https alone"),
+    ],
+)
+def test_what_no_browser_can_do_is_refused(
+    bundle_folder: Path, packed: None, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    assert run(["phone", str(bundle_folder), *options]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_told(bundle_folder: Path, packed: None) -> None:

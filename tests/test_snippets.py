@@ -166,5 +166,8 @@ def test_a_bundle_of_an_older_version_says_too_little(bundle: Bundle) -> None:
     entry = dict(bundle.document["files"][0])
     entry["input"] = {key: value for key, value in entry["input"].items() if key != "values"}
     old = dataclasses.replace(bundle, document={**bundle.document, "files": [entry]})
+    document = {"files": [{"path": "a.onnx", "format": "onnx", "precision": "fp32", "io": "uint9"}]}
+    with pytest.raises(DamagedInputError, match="does not know"):
+        choose_file(Bundle(bundle.folder, document), snippet("python"), None)
     with pytest.raises(DamagedInputError, match="does not say how to feed"):
         read_facts(old, entry["path"])

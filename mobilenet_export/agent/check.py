@@ -203,7 +203,9 @@ def _runner(session: Session) -> Run:
 
 
 def best_five(scores: FloatArray, labels: Sequence[str]) -> tuple[tuple[int, str, float], ...]:
-    """Return (class, label, score) of the five best."""
+    """Return (class, label, score) of the five best; of none where scores are NaN or infinite."""
+    if not np.isfinite(scores).all():
+        return ()
     best = np.argsort(-scores, kind="stable")[:5]
     return tuple((int(i), labels[i] if i < len(labels) else "?", float(f"{scores[i]:.6g}")) for i in best)
 

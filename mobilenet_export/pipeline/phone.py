@@ -92,17 +92,26 @@ class Service:
                 continue
 
 
+_EVERYWHERE = ("0.0.0.0", "::", "*")
+
+
 @contextmanager
 def serve(request: PhoneRequest, watcher: Watcher, progress: Progress = silent) -> Iterator[Service]:
     """Serve a bundle's page while the block runs.
 
     Raises:
-        UsageError: The bundle holds nothing that a browser runs.
+        UsageError: The bundle holds nothing that a browser runs, threads without TLS, or no address of a computer.
         DamagedInputError: A file of it is not the one that was written.
         MissingError: The runtimes are not packed, or the port is taken.
     """
     resources = find_resources()
-    host = request.host or lan_address() or LOOPBACK
+    host = (request.host or lan_address() or LOOPBACK).lower()  # as browsers send it
+    if host in _EVERYWHERE:
+        raise UsageError(
+            f"{host} is no address that a phone can open", "leave --host out, or give this computer's"
+        )
+    if request.threads > 1 and not request.tls:
+        raise UsageError("browsers give threads to https alone", "give --tls too, or leave --threads out")
     context, fingerprint = None, None
     if request.tls:
         from mobilenet_export.phone.certificate import server_context  # noqa: PLC0415 (the extra `phone`)
@@ -193,6 +202,8 @@ class _Job:
     def report(self, body: bytes) -> Answer:
         """Take a browser's report, keep it in the bundle, and say what follows from it."""
         visit = read_visit(parse(body), self.artifacts, self.recorded)
+        if not visit.checks:
+            raise DamagedInputError("the browser ran no file", "open the page again")
         report, rows = self._device_report(visit)
         write_results(self.request.bundle, report)
         best = report.recommended()

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from mobilenet_export import images
 from mobilenet_export.artifact import PIXELS, Artifact, Normalization
 from mobilenet_export.bundle import DOCUMENT, Bundle, read_bundle
-from mobilenet_export.checks.drift import judge, measure_drift
+from mobilenet_export.checks.drift import Subject, judge, measure_drift
 from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.findings import listing
 from mobilenet_export.formats import format_of
@@ -79,6 +81,8 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
             "none of the runtimes reads any of the files", "leave --runtime out to use all that do"
         )
     check, labels = find_images(request, target)
+    if target.provenance is None and not target.spec.softmax:
+        _refuse_probabilities(subjects, target.spec)
     stages = Stages(progress)
     with stages("load torch and the network"):
         origin, reference = reopen_reference(request, target)
@@ -97,6 +101,22 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
     limits = merge_limits(target.spec.limits, request.limits)
     report = judge(report, limits, request.max_drop_points)
     return dataclasses.replace(report, warnings=(*notes, *not_judged(report, limits), *_warnings(request)))
+
+
+def _refuse_probabilities(subjects: Sequence[Subject], spec: ModelSpec) -> None:
+    """Refuse files that end in a softmax where the variant ends in logits: the two cannot be compared.
+
+    Raises:
+        UsageError: A file's outputs are not negative and add up to 1.
+    """
+    black = np.zeros((1, *spec.input_shape), np.float32)
+    for subject in subjects:
+        outputs = subject.session.run(black)
+        if outputs.min() >= 0 and abs(float(outputs.sum()) - 1) < 1e-3:
+            raise UsageError(
+                f"{subject.artifact.file} gives probabilities, and {spec.name} logits",
+                "validate it in its bundle, or give --arch a copy of the variant's TOML with softmax = true",
+            )
 
 
 def not_judged(report: DriftReport, limits: Limits) -> tuple[str, ...]:

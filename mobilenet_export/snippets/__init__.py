@@ -103,6 +103,7 @@ def choose_file(bundle: Bundle, kind: Snippet, name: str | None) -> str:
 
     Raises:
         UsageError: There is none, or the snippet cannot run it.
+        DamagedInputError: The bundle does not say what they take.
     """
     files = {entry["path"]: entry for entry in bundle.document["files"]}
     if name is not None and name not in files:
@@ -116,7 +117,12 @@ def choose_file(bundle: Bundle, kind: Snippet, name: str | None) -> str:
         raise UsageError(
             f"{what}: no file for {kind.name}, which takes {wanted}", f"export --formats {wanted}"
         )
-    best = min(usable, key=lambda entry: _rank(entry, kind))
+    try:
+        best = min(usable, key=lambda entry: _rank(entry, kind))
+    except (KeyError, ValueError):
+        raise DamagedInputError(
+            f"{bundle.folder}: says of a file what this version does not know", "export the bundle again"
+        ) from None
     return str(best["path"])
 
 
