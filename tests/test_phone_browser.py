@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mobilenet_export.artifact import PRECISIONS
 from mobilenet_export.bundle import read_bundle
 from mobilenet_export.errors import MissingError
 from mobilenet_export.images import open_image, preprocess
@@ -74,9 +75,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MobileNetV2 with its weights, in every precision and format."""
     out = tmp_path_factory.mktemp("browser") / "v2"
     export(
-        ExportRequest(
-            find_spec("v2"), out, ("fp32", "fp16", "int8"), ("onnx", "tflite"), find_recipe("int8-fast")
-        )
+        ExportRequest(find_spec("v2"), out, PRECISIONS, ("onnx", "ort", "tflite"), find_recipe("int8-fast"))
     )
     return out
 
@@ -204,10 +203,12 @@ def test_plain_http_from_the_printed_address_to_the_report(bundle: Path, launch:
             wait_for(page, "#rows .pass, #rows .fail")
             first_s = time.monotonic() - start
             rows = measured(page)
-            assert [verdict for verdict, _ in rows.values()] == ["pass"] * 8
+            assert [verdict for verdict, _ in rows.values()] == ["pass"] * 12
             for kind in ("", ", RGB"):
                 assert rows[f"int8 TFLite{kind}", "litert.js"][1] == "bit-equal"
-                assert re.fullmatch("bit-equal|[01] steps .*", rows[f"int8 ONNX{kind}", "onnxruntime-web"][1])
+                for form in ("ONNX", "ORT"):
+                    detail = rows[f"int8 {form}{kind}", "onnxruntime-web"][1]
+                    assert re.fullmatch("bit-equal|[01] steps .*", detail), form
             assert "Take " in page.inner_text("#advice")
             for start_of_sentence in ("The camera works", "Threads work", "WebGPU works"):
                 assert f"{start_of_sentence} on https only" in page.inner_text("#limits")

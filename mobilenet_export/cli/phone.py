@@ -135,7 +135,7 @@ def _table(report: "DeviceReport") -> "Table":
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("file", overflow="fold")
     table.add_column("in the browser", no_wrap=True)
-    table.add_column("check")
+    table.add_column("check", overflow="fold")
     for name in ("p50 ms", "p90 ms", "PC p50 ms"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)

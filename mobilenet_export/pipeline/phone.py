@@ -144,7 +144,7 @@ class _Job:
         readable = [a for a in bundle.artifacts() if a.format in _BROWSER_RUNTIMES]
         self.artifacts = {artifact.file: artifact for artifact in readable}
         if not self.artifacts:
-            raise UsageError(f"{bundle.folder} has no ONNX or TFLite file", "export it with one")
+            raise UsageError(f"{bundle.folder} has no ONNX, ORT or TFLite file", "export it with one")
         for name in self.artifacts.keys() - self.recorded.outputs.keys():
             raise DamagedInputError(f"{name}: no outputs of it are recorded", "export the bundle again")
         with Stages(progress)("measure here"):
