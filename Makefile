@@ -49,7 +49,7 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .venv-legacy/ready: tests/legacy/requirements.txt
 	$(PYTHON) -m venv .venv-legacy

@@ -21,6 +21,16 @@ class Normalization:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1 / 255, 1 / 255, 1 / 255)
 
+    @property
+    def gain(self) -> NDArray[np.float32]:
+        """Float32 (C,): x = gain·p + shift."""
+        return np.array([1 / (255 * std) for std in self.std], np.float32)
+
+    @property
+    def shift(self) -> NDArray[np.float32]:
+        """Float32 (C,): x = gain·p + shift."""
+        return np.array([-mean / std for mean, std in zip(self.mean, self.std, strict=True)], np.float32)
+
     def pixels(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return the pixels of normalized images, (N, 3, H, W); what lies between two goes to the nearer."""
         mean, std = (np.array(values, np.float32)[:, None, None] for values in (self.mean, self.std))

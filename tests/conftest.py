@@ -42,6 +42,8 @@ from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe, find_recipe
 from mobilenet_export.spec import find_spec, resize_spec
 
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and our tables would be as narrow
+
 FEW_IMAGES = QuantRecipe(
     "test",
     "few images, so that tests are fast",

@@ -258,6 +258,7 @@ def test_a_dry_run_writes_nothing_and_lists_the_files(own: list[object], mnx: Ca
     assert printed.code == 0
     plan = json.loads(printed.out)
     assert "mobilenet_v2_025_96_int8_io_uint8.tflite" in plan["files"]
+    assert "mobilenet_v2_025_96_fp32_io_uint8.onnx" in plan["files"]
     assert len(plan["files"]) == 6
     assert list(Path().iterdir()) == []
     assert "would export mobilenet_v2_025_96" in mnx("export", *own, "--dry-run").out
@@ -749,7 +750,7 @@ USAGE: dict[str, tuple[list[str], str, str]] = {
         "--recipe int8-fast is of int8",
         "--int8",
     ),
-    "io without int8": (["--arch", "v2", "--io", "uint8"], "--io uint8 is of int8 files", "--int8"),
+    "int8 io without int8": (["--arch", "v2", "--io", "int8"], "--io int8: no float file takes it", "--int8"),
     "missing toml": (["--arch", "my.toml"], "no such file: my.toml", "mnx models"),
     "missing checkpoint": (["--arch", "v2", "--checkpoint", "my.pth"], "my.pth", "path"),
     "unknown option": (["--arch", "v2", "--int4"], "No such option: --int4", "--help"),

@@ -349,7 +349,7 @@ NEWEST = {
 
 def every_tflite(exported: Exported) -> list[TfliteFile]:
     files = [TfliteFile(artifact.data) for artifact in exported.artifacts if artifact.format == "tflite"]
-    assert len(files) == 5
+    assert len(files) == 7
     return files
 
 
@@ -553,8 +553,10 @@ def test_an_unknown_extension_is_refused_with_the_known_ones() -> None:
 
 
 def test_a_format_without_integer_input_keeps_its_own() -> None:
-    assert io_types(onnx_format.FORMAT, ["int8"]) == ("float32",)
-    assert io_types(tflite_format.FORMAT, ["uint8", "int8"]) == ("uint8", "int8")
+    assert io_types(onnx_format.FORMAT, "int8", ["int8"]) == ("float32",)
+    assert io_types(tflite_format.FORMAT, "int8", ["uint8", "int8"]) == ("uint8", "int8")
+    assert io_types(tflite_format.FORMAT, "fp32", ["uint8", "int8"]) == ("uint8",)
+    assert io_types(tflite_format.FORMAT, "fp16", ["int8"]) == ("float32",)
 
 
 def test_file_names_say_precision_and_integer_input() -> None:

@@ -10,6 +10,7 @@ import torch
 from conftest import Exported, TfliteFile, tiny_batch, tiny_graph
 
 from mobilenet_export.artifact import Artifact, Precision
+from mobilenet_export.checks.metrics import sqnr_db
 from mobilenet_export.errors import DamagedInputError, ExitCode, MissingError, UsageError
 from mobilenet_export.formats import onnx as onnx_format
 from mobilenet_export.formats import tflite as tflite_format
@@ -148,6 +149,16 @@ def test_integer_input_is_quantized_as_the_file_states(small_v2: Exported) -> No
     for io in ("int8", "uint8"):
         result = engine.open(small_v2.artifact("tflite", "int8", io)).run(small_v2.images)  # type: ignore[arg-type]
         assert np.abs(result - usual).max() <= 2.01 * step, io
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_float_file_of_pixels_gives_what_normalized_values_give(
+    engine: OnnxRuntime | LiteRuntime, precision: Precision, real: Exported
+) -> None:
+    (form,) = {"onnx", "tflite"} & set(engine.formats)
+    usual = engine.open(real.artifact(form, precision)).run(real.images)
+    camera = engine.open(real.artifact(form, precision, "uint8")).run(real.images)
+    assert sqnr_db(usual, camera) > 105
 
 
 def test_watching_yields_every_tensor_of_every_image() -> None:

@@ -40,9 +40,9 @@ def export_command(
     io: Annotated[
         str | None,
         typer.Option(
-            help="Of int8 files, comma-separated: float32, uint8 (takes a camera's pixels), int8.",
+            help="What files take, comma-separated: float32, uint8 (a camera's pixels), int8.",
             metavar="LIST",
-            show_default="float32,uint8",
+            show_default="float32; of int8 files uint8 too",
         ),
     ] = None,
     softmax: Annotated[
@@ -188,26 +188,24 @@ def _formats(text: str) -> tuple[str, ...]:
     return names
 
 
-def _io(text: str | None, formats: tuple[str, ...], *, int8: bool) -> "tuple[InputOutput, ...]":
-    """Types of input and output of int8 files; each must be of one of the formats."""
+def _io(text: str | None, formats: tuple[str, ...], *, int8: bool) -> "tuple[InputOutput, ...] | None":
+    """Types of input and output of the files; each must be of one of them."""
     from mobilenet_export.artifact import INPUT_OUTPUTS  # noqa: PLC0415 (imports numpy)
     from mobilenet_export.formats import Format  # noqa: PLC0415
     from mobilenet_export.plugins import load_plugin  # noqa: PLC0415
 
-    forms: list[Format] = [load_plugin("formats", name) for name in formats if int8]
-    possible = {io for form in forms for io in form.io}
     if text is None:
-        return tuple(io for io in ("float32", "uint8") if io in possible)
-    if not int8:
-        raise UsageError(f"--io {text} is of int8 files, and none are written", "give --int8 too")
+        return None
+    forms: list[Format] = [load_plugin("formats", name) for name in formats]
+    possible = {io for form in forms for io in form.io}
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     for name in names:
         if name not in INPUT_OUTPUTS:
             raise unknown_name("io", name, INPUT_OUTPUTS)
+        if name == "int8" and not int8:
+            raise UsageError("--io int8: no float file takes it", "give --int8 too, or --io uint8")
         if name not in possible:
-            raise UsageError(
-                f"--io {name}: no int8 file in {', '.join(formats)} takes it", "add --formats tflite"
-            )
+            raise UsageError(f"--io {name}: no file in {', '.join(formats)} takes it", "add --formats tflite")
     return tuple(io for io in INPUT_OUTPUTS if io in names)
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from mobilenet_export.artifact import InputOutput, Precision
+from mobilenet_export.artifact import InputOutput, Normalization, Precision
 from mobilenet_export.errors import UsageError
 from mobilenet_export.graph import FloatArray, Graph, Kernel
 from mobilenet_export.model_card import ModelCard
@@ -27,8 +27,21 @@ class Format(Protocol):
     io: tuple[InputOutput, ...]
     """Types of input and output that an int8 file can have; the first is the default."""
 
-    def write_float(self, graph: Graph, precision: Precision, card: ModelCard | None = None) -> bytes:
-        """Spell a fused float graph as fp32, or with weights stored as fp16; the card goes into the file."""
+    def write_float(
+        self,
+        graph: Graph,
+        precision: Precision,
+        card: ModelCard | None = None,
+        pixels: Normalization | None = None,
+    ) -> bytes:
+        """Spell a fused float graph as fp32, or with weights stored as fp16.
+
+        Args:
+            graph: To write.
+            precision: `fp32` or `fp16`.
+            card: Goes into the file.
+            pixels: How RGB pixels, taken as uint8 and channel-last, become the graph's input; None takes that.
+        """
         ...
 
     def write_int8(self, quantized: QuantizedGraph, io: InputOutput, card: ModelCard | None = None) -> bytes:
@@ -132,9 +145,13 @@ def checked_kernel(
     return kernel
 
 
-def io_types(form: Format, wanted: Sequence[InputOutput]) -> tuple[InputOutput, ...]:
-    """Return those types of input and output that the format has, or its default where it has none of them."""
-    return tuple(io for io in wanted if io in form.io) or form.io[:1]
+def io_types(form: Format, precision: Precision, wanted: Sequence[InputOutput]) -> tuple[InputOutput, ...]:
+    """Return those types of input and output that a file can have, or the default where it can have none of them.
+
+    Float files take pixels as a camera gives them; int8 pixels are for integer hardware.
+    """
+    possible = form.io if precision == "int8" else tuple(io for io in form.io if io != "int8")
+    return tuple(io for io in wanted if io in possible) or form.io[:1]
 
 
 def artifact_name(model: str, form: Format, precision: Precision, io: InputOutput) -> str:

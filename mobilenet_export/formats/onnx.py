@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from mobilenet_export.artifact import InputOutput, Precision
+from mobilenet_export.artifact import InputOutput, Normalization, Precision
 from mobilenet_export.formats import Format, checked_kernel, checked_scale, no_companions
 from mobilenet_export.graph import (
     UNCLAMPED,
@@ -72,6 +72,12 @@ class _Writer:
             return self.constant(name, value)
         stored = self.constant(f"{name}/fp16", value.astype(np.float16))
         return self.node("Cast", [stored], name, to=TensorProto.FLOAT)
+
+    def affine(self, source: str, gain: NDArray[np.float32], shift: NDArray[np.float32]) -> str:
+        """The input tensor, gain·x + shift per channel."""
+        gain, shift = (values[:, None, None] for values in (gain, shift))
+        self.node("Mul", [source, self.constant("input/gain", gain)], "input/scaled")
+        return self.node("Add", ["input/scaled", self.constant("input/shift", shift)], "input/shifted")
 
     def layer(self, node: Node, inputs: list[str], output: str) -> None:
         """One operator for one layer, and one more for a flattened pool."""
@@ -142,11 +148,26 @@ def _conv_attributes(node: Conv2d) -> dict[str, Any]:
     }
 
 
-def write_float(graph: Graph, precision: Precision, card: ModelCard | None = None) -> bytes:
-    """Spell a fused float graph; `fp16` stores the weights as float16."""
+def write_float(
+    graph: Graph, precision: Precision, card: ModelCard | None = None, pixels: Normalization | None = None
+) -> bytes:
+    """Spell a fused float graph; `fp16` stores the weights as float16.
+
+    With `pixels` it takes RGB pixels, uint8 (N, H, W, C), and normalizes them so.
+    """
     writer = _Writer(graph, half=precision == "fp16", card=card)
-    _write_float_layers(writer, graph.nodes, {graph.input: "input", graph.output: "output"}, {})
-    return writer.bytes()
+    entry, inputs = "input", []
+    if pixels is not None:
+        writer.node("Transpose", ["input"], "input/pixels", perm=[0, 3, 1, 2])
+        writer.node("Cast", ["input/pixels"], "input/float", to=TensorProto.FLOAT)
+        entry, inputs = writer.affine("input/float", pixels.gain, pixels.shift), [_pixel_input(graph)]
+    _write_float_layers(writer, graph.nodes, {graph.input: entry, graph.output: "output"}, {})
+    return writer.bytes(inputs=inputs)
+
+
+def _pixel_input(graph: Graph) -> onnx.ValueInfoProto:
+    channels, *size = graph.input_shape
+    return _value("input", (*size, channels), TensorProto.UINT8)
 
 
 def write_suffix(graph: Graph, start: int) -> tuple[bytes, tuple[str, ...]]:
@@ -262,20 +283,17 @@ def write_int8(quantized: QuantizedGraph, io: InputOutput, card: ModelCard | Non
         return writer.bytes()
     if io != "uint8" or graph.pixels is None:
         raise ValueError(f"no int8 ONNX file of {graph.name} takes {io}")
-    channels, *size = graph.input_shape
     writer.node("Transpose", ["input"], f"{tensor}/int", perm=[0, 3, 1, 2])
     writer.node("DequantizeLinear", [f"{tensor}/int", *writer.scale_constants(tensor, scale)], tensor)
     _write_int8_layers(writer, quantized)
-    return writer.bytes(inputs=[_value("input", (*size, channels), TensorProto.UINT8)])
+    return writer.bytes(inputs=[_pixel_input(graph)])
 
 
 def _write_pixels(writer: _Writer, graph: Graph) -> str:
     """The float value that the graph's input tensor has, of a file that takes normalized values."""
     if graph.pixels is None:
         return "input"
-    gain, shift = (values[:, None, None] for values in (graph.pixels.gain, graph.pixels.shift))
-    writer.node("Mul", ["input", writer.constant("input/gain", gain)], "input/scaled")
-    return writer.node("Add", ["input/scaled", writer.constant("input/shift", shift)], "input/shifted")
+    return writer.affine("input", graph.pixels.gain, graph.pixels.shift)
 
 
 def write_int8_tapped(quantized: QuantizedGraph) -> tuple[bytes, tuple[str, ...]]:

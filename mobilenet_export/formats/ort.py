@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mobilenet_export.artifact import InputOutput, Precision
+from mobilenet_export.artifact import InputOutput, Normalization, Precision
 from mobilenet_export.formats import Format, onnx
 from mobilenet_export.formats._ort_flatbuffer import Fields, read, write
 from mobilenet_export.graph import Graph
@@ -29,9 +29,11 @@ _TYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 10: 
 """TensorDataType of the schema."""
 
 
-def write_float(graph: Graph, precision: Precision, card: ModelCard | None = None) -> bytes:
+def write_float(
+    graph: Graph, precision: Precision, card: ModelCard | None = None, pixels: Normalization | None = None
+) -> bytes:
     """Spell a fused float graph; `fp16` stores the weights as float16, and casts them at every inference."""
-    return _converted(onnx.write_float(graph, precision, card))
+    return _converted(onnx.write_float(graph, precision, card, pixels))
 
 
 def write_int8(quantized: QuantizedGraph, io: InputOutput, card: ModelCard | None = None) -> bytes:

@@ -29,6 +29,7 @@ from mobilenet_export.graph import (
     Kernel,
     Node,
     Pads,
+    PixelInput,
     Shape,
     Softmax,
 )
@@ -53,6 +54,8 @@ _TYPES = {
     np.dtype(np.int32): schema.TensorType.INT32,
 }
 _FLOAT_VERSION = 1
+_AS_THEY_ARE = TensorScale(1.0, 0)
+"""Of pixels: the value that one stands for is itself."""
 _INT8_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "ADD": 2, "MEAN": 2, "PAD": 2}
 
 
@@ -277,22 +280,30 @@ class _LayerWriter:
             self._operator("CONV_2D", inputs, output, schema.Conv2DOptionsT(**common))
 
 
-def write_float(graph: Graph, precision: Precision, card: ModelCard | None = None) -> bytes:
-    """Spell a fused float graph; `fp16` stores the weights as float16."""
+def write_float(
+    graph: Graph, precision: Precision, card: ModelCard | None = None, pixels: Normalization | None = None
+) -> bytes:
+    """Spell a fused float graph; `fp16` stores the weights as float16.
+
+    With `pixels` it takes RGB pixels, uint8, and normalizes them so.
+    """
     writer = _Writer(graph, half=precision == "fp16")
     layers = _LayerWriter(writer, np.dtype(np.float32))
-    writer.tensor("input", _activation_shape(graph.input_shape), layers.kind)
-    names = {graph.input: "input", graph.output: "output"}
+    values = {
+        graph.input: _write_float_input(writer) if pixels is None else _write_normalized(writer, pixels)
+    }
     for node in graph.nodes:
-        inputs = [writer.index[names.get(name, name)] for name in node.inputs]
+        inputs = [values[name] for name in node.inputs]
         constants: list[int] = []
         if isinstance(node, Softmax):
             _write_softmax(writer, inputs)
             continue
         if isinstance(node, Conv2d | FullyConnected):
             constants = [writer.weight(node), writer.constant(f"{node.name}.bias", node.bias)]
-        layers.layer(node, inputs, constants, names.get(node.name, node.name))
-    return _with_card(writer, card)
+        name = "output" if node.name == graph.output else node.name
+        layers.layer(node, inputs, constants, name)
+        values[node.name] = writer.index[name]
+    return _with_card(writer, card, None if pixels is None else _AS_THEY_ARE)
 
 
 def _with_card(writer: _Writer, card: ModelCard | None, taken: TensorScale | None = None) -> bytes:
@@ -370,15 +381,27 @@ def _write_float_input(writer: _Writer) -> int:
 def _write_pixels(writer: _Writer, graph: Graph) -> int:
     """The float value that the graph's input tensor has, of a file that takes normalized values."""
     source = _write_float_input(writer)
-    if graph.pixels is None:
-        return source
-    shape = _activation_shape(graph.input_shape)
-    for code, part, options in (
-        ("MUL", "gain", schema.MulOptionsT()),
-        ("ADD", "shift", schema.AddOptionsT()),
+    return source if graph.pixels is None else _write_affine(writer, source, graph.pixels)
+
+
+def _write_normalized(writer: _Writer, pixels: Normalization) -> int:
+    """The normalized values of a file that takes pixels."""
+    shape = _activation_shape(writer.graph.input_shape)
+    entry = writer.tensor("input", shape, np.dtype(np.uint8), _AS_THEY_ARE)
+    values = writer.tensor("input/float", shape, np.dtype(np.float32))
+    writer.operator("DEQUANTIZE", [entry], values, schema.DequantizeOptionsT())
+    return _write_affine(writer, values, pixels)
+
+
+def _write_affine(writer: _Writer, source: int, how: PixelInput | Normalization) -> int:
+    """The input tensor, gain·x + shift per channel."""
+    shape = _activation_shape(writer.graph.input_shape)
+    for code, factors, name, options in (
+        ("MUL", how.gain, "scaled", schema.MulOptionsT()),
+        ("ADD", how.shift, "shifted", schema.AddOptionsT()),
     ):
-        target = writer.tensor(f"input/{part}ed", shape, np.dtype(np.float32))
-        constant = writer.constant(f"input/{part}", getattr(graph.pixels, part))
+        constant = writer.constant(f"input/{'gain' if code == 'MUL' else 'shift'}", factors)
+        target = writer.tensor(f"input/{name}", shape, np.dtype(np.float32))
         writer.operator(code, [source, constant], target, options, version=_FLOAT_VERSION)
         source = target
     return source

@@ -210,9 +210,11 @@ def _step(artifact: Artifact, contents: Contents) -> dict[str, float]:
 
 def _input_values(artifact: Artifact, quantized: QuantizedGraph | None) -> dict[str, Any]:
     """Type of a file's input and what it holds: normalized values, or RGB pixels, in int8 less 128."""
-    if artifact.io == "float32" or quantized is None:
+    if artifact.io == "float32":
         return {"type": "float32", "values": "normalized"}
-    zero_point = quantized.tensors[quantized.graph.input].zero_point
+    zero_point = 0
+    if artifact.precision == "int8" and quantized is not None:
+        zero_point = quantized.tensors[quantized.graph.input].zero_point
     offset = 128 if artifact.io == "int8" else 0
     return {"type": artifact.io, "values": "rgb", "scale": 1.0, "zero_point": zero_point - offset}
 

@@ -41,7 +41,11 @@ from mobilenet_export.runtimes.onnxruntime import watch
 from mobilenet_export.shipped import shipped_path
 from mobilenet_export.spec import ModelSpec
 
-_FLOAT: tuple[InputOutput, ...] = ("float32",)
+_USUAL_IO: Mapping[Precision, tuple[InputOutput, ...]] = {
+    "fp32": ("float32",),
+    "fp16": ("float32",),
+    "int8": ("float32", "uint8"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ class ExportRequest:
         calibration: Images of the user; else the shipped ones.
         recipe: How to quantize.
         labels: File of class names; else the spec's.
-        io: Types of input and output of int8 files, each in the formats that can have it.
+        io: Types of input and output, each of the files that can have it; None for float32, and of int8 files
+            uint8 as well.
         force: Replace a bundle that is there.
         cache: Folder that int8 results are kept in for the next run; None computes anew and keeps nothing.
     """
@@ -76,7 +81,7 @@ class ExportRequest:
     weights: str | None = None
     calibration: Path | None = None
     labels: Path | None = None
-    io: tuple[InputOutput, ...] = ("float32", "uint8")
+    io: tuple[InputOutput, ...] | None = None
     force: bool = False
     cache: Path | None = None
 
@@ -93,7 +98,7 @@ class ExportRequest:
             for precision in self.precisions
             for io in INPUT_OUTPUTS
             for form in forms
-            if io in io_types(form, self.io if precision == "int8" else _FLOAT)
+            if io in io_types(form, precision, self.io or _USUAL_IO[precision])
         )
 
 
@@ -301,6 +306,7 @@ class Spellings:
 def write_artifacts(request: ExportRequest, spellings: Spellings) -> tuple[Artifact, ...]:
     """Spell one graph, and one set of integers, in every format."""
     artifacts, how = [], request.spec.preprocess
+    normalization = Normalization(how.mean, how.std)
     for name, form, precision, types in request.files():
         graph = spellings.fp16 if precision == "fp16" else spellings.fp32
         if precision == "int8":
@@ -308,8 +314,9 @@ def write_artifacts(request: ExportRequest, spellings: Spellings) -> tuple[Artif
             data = form.write_int8(spellings.int8, types, spellings.card)
         else:
             assert graph is not None
-            data = form.write_float(graph, precision, spellings.card)
-        artifacts.append(Artifact(name, form.name, precision, data, types, Normalization(how.mean, how.std)))
+            pixels = normalization if types == "uint8" else None
+            data = form.write_float(graph, precision, spellings.card, pixels)
+        artifacts.append(Artifact(name, form.name, precision, data, types, normalization))
     return tuple(artifacts)
 
 

@@ -106,7 +106,9 @@ def test_a_float_file_gives_what_litert_gives(folder: Path, name: str) -> None:
     assert_as_in_litert(folder, name)
 
 
-@pytest.mark.parametrize(("folder", "name"), files(precision="int8", io="uint8"))
+@pytest.mark.parametrize(
+    ("folder", "name"), [*files(precision="fp32", io="uint8"), *files(precision="int8", io="uint8")]
+)
 def test_a_file_of_raw_pixels_gives_what_litert_gives(folder: Path, name: str) -> None:
     assert_as_in_litert(folder, name)
 
