@@ -20,6 +20,7 @@ MODULES = {
 VALUES = [
     "spec",
     "graph",
+    "anatomy",
     "quantized",
     "model_card",
     "recipe",
