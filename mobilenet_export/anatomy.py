@@ -148,6 +148,39 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Layers that the torch module keeps together: V1's pair, or V2's inverted residual."""
+
+    name: str
+    layers: tuple[Layer, ...]
+
+    @property
+    def input(self) -> Tensor:
+        """What it reads."""
+        return self.layers[0].inputs[0]
+
+    @property
+    def output(self) -> Tensor:
+        """What it makes."""
+        return self.layers[-1].output
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether what it makes has the shape of what it reads."""
+        return self.input.shape == self.output.shape
+
+
+@dataclass(frozen=True, slots=True)
 class Anatomy:
     """A network layer by layer.
 
@@ -203,6 +236,15 @@ class Anatomy:
             follows = first.operator == "depthwise" and first.output in second.inputs
             if follows and second.operator == "conv" and second.weight[2:] == (1, 1):
                 yield Pair(first, second)
+
+    def blocks(self) -> tuple[Block, ...]:
+        """Return the blocks of several layers, told by the modules' paths `features.k`."""
+        named: dict[str, list[Layer]] = {}
+        for layer in self.layers:
+            head, *parts = layer.name.split(".")
+            if head == "features" and parts and layer.operator != "pad":
+                named.setdefault(f"{head}.{parts[0]}", []).append(layer)
+        return tuple(Block(name, tuple(layers)) for name, layers in named.items() if len(layers) > 1)
 
     @property
     def standard_macs(self) -> int:
