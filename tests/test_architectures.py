@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mobilenet_export.architectures import ARCHITECTURES, build
-from mobilenet_export.architectures.blocks import Design, Kernel, convolution
+from mobilenet_export.architectures.blocks import Design, convolution
 from mobilenet_export.architectures.initialize import LOGITS_STD, initialize, mosaics
 from mobilenet_export.architectures.layouts import outline
-from mobilenet_export.architectures.mobilenet_v1 import scaled_channels
-from mobilenet_export.architectures.mobilenet_v2 import make_divisible
+from mobilenet_export.architectures.plans import Kernel, make_divisible, scaled_channels
 from mobilenet_export.errors import UsageError
 from mobilenet_export.spec import ModelSpec, Padding, find_spec, read_spec, resize_spec, spec_paths
 

@@ -20,6 +20,7 @@ MODULES = {
 VALUES = [
     "spec",
     "graph",
+    "anatomy",
     "quantized",
     "model_card",
     "recipe",
@@ -48,7 +49,7 @@ STEPS = [
 LAYERS = [
     [*VALUES, "__init__"],
     STEPS,
-    ["formats", "runtimes", "requirements", "packages", "devices", "snippets"],
+    ["formats", "readers", "runtimes", "requirements", "packages", "devices", "snippets"],
     ["agent", "deployment", "phone"],
     ["pipeline"],
     ["cli"],
@@ -141,15 +142,15 @@ ALLOWED = {
     "torch": {"architectures", "capture", "runtimes.torch", "quantize.sensitivity"},
     "typer": {"cli"},
     "rich": {"cli"},
-    "onnx": {"capture", "formats.onnx", "requirements.onnx"},
+    "onnx": {"capture", "formats.onnx", "readers.onnx", "requirements.onnx"},
     "onnxsim": {"capture"},
     "onnxruntime": {"runtimes.onnxruntime", "formats.ort"},
-    "ai_edge_litert": {"formats.tflite", "requirements.tflite", "runtimes.litert"},
+    "ai_edge_litert": {"formats.tflite", "readers.tflite", "requirements.tflite", "runtimes.litert"},
     "tflite_runtime": {"runtimes.tflite_runtime"},
     "flatbuffers": {"formats.tflite", "formats._tflite_metadata", "formats._ort_flatbuffer"},
     "PIL": {"images", "dead_leaves", "checks.mistakes", "agent"},
     "safetensors": {"architectures", "pipeline.analyze", "pipeline.cache", "pipeline.contents"},
-    "matplotlib": {"cli.layer_plot"},
+    "matplotlib": {"cli.anatomy_plot", "cli.layer_plot"},
 }
 
 

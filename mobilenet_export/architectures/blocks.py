@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mobilenet_export.architectures.plans import Kernel, Plan
+from mobilenet_export.graph import Activation
 from mobilenet_export.spec import ModelSpec, Padding
 
 
@@ -26,15 +28,12 @@ class Design:
     bias: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """One convolution: channels in and out, size and stride in px, one filter per channel or dense."""
+_ACTIVATIONS: dict[Activation, type[nn.Module]] = {Activation.RELU: nn.ReLU, Activation.RELU6: nn.ReLU6}
 
-    inputs: int
-    outputs: int
-    size: int = 1
-    stride: int = 1
-    depthwise: bool = False
+
+def design_of(spec: ModelSpec, network: Plan) -> Design:
+    """Return what all the convolutions of a variant's network have in common."""
+    return Design(spec.padding, spec.batch_norm_eps, _ACTIVATIONS[network.activation], network.bias)
 
 
 class TensorflowSameConv2d(nn.Conv2d):

@@ -14,7 +14,7 @@ from torch import nn
 from mobilenet_export.architectures import ARCHITECTURES, build
 from mobilenet_export.architectures.blocks import Classifier
 from mobilenet_export.architectures.checkpoint_file import is_counter
-from mobilenet_export.architectures.mobilenet_v2 import STAGES
+from mobilenet_export.architectures.plans import STAGES
 from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.spec import ModelSpec, Padding, read_spec, spec_paths
 

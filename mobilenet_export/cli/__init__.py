@@ -14,6 +14,7 @@ from mobilenet_export.cli.compat import compat_command
 from mobilenet_export.cli.deploy import deploy_command
 from mobilenet_export.cli.doctor import doctor_command
 from mobilenet_export.cli.export import export_command
+from mobilenet_export.cli.inspect import inspect_command
 from mobilenet_export.cli.models import models_command
 from mobilenet_export.cli.phone import phone_command
 from mobilenet_export.cli.recipes import recipes_command
@@ -55,6 +56,7 @@ app.command("compat", short_help="Say which runtimes and devices load the files.
 app.command("deploy", short_help="Send a bundle to devices, check and measure it there.")(deploy_command)
 app.command("snippet", short_help="Print the code by which an app runs a file.")(snippet_command)
 app.command("doctor", short_help="Say which runtimes and providers work here.")(doctor_command)
+app.command("inspect", short_help="Show a network layer by layer.")(inspect_command)
 app.command("models", short_help="List the variants.")(models_command)
 app.command("phone", short_help="Run a bundle in the browser of a phone.")(phone_command)
 app.command("recipes", short_help="List the int8 recipes, or print one.")(recipes_command)
