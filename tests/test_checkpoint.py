@@ -206,9 +206,7 @@ def test_embedded_weights_that_were_changed_are_refused(
     data = bytearray(source.read_bytes())
     data[-1] ^= 1
     (tmp_path / spec.weights.file).write_bytes(data)
-    monkeypatch.setattr(
-        "mobilenet_export.spec.shipped_path", lambda *parts: tmp_path / parts[-1]
-    )
+    monkeypatch.setattr("mobilenet_export.spec.shipped_path", lambda *parts: tmp_path / parts[-1])
     with pytest.raises(DamagedInputError, match="sha256 differs") as caught:
         build_with_weights(spec)
     assert "reinstall" in caught.value.hint
@@ -360,7 +358,10 @@ def poisoned(state: dict[str, Tensor], key: str, value: float) -> dict[str, Tens
 
 DAMAGED: dict[str, tuple[Any, str]] = {
     "empty": (b"", "empty file"),
-    "text": (b"hello, I am a text file", "no frozen TensorFlow graph, safetensors file, Keras archive, torch checkpoint or Keras"),
+    "text": (
+        b"hello, I am a text file",
+        "no frozen TensorFlow graph, safetensors file, Keras archive, torch checkpoint or Keras",
+    ),
     "page": (b"<!DOCTYPE html><html>", "a web page"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid", "a git-lfs pointer"),
     "cut safetensors": (

@@ -16,6 +16,7 @@ from mobilenet_export.pipeline.deploy import DeployRequest, deploy
 from mobilenet_export.pipeline.doctor import diagnose
 from mobilenet_export.pipeline.export import Export, ExportRequest, check_request, export
 from mobilenet_export.pipeline.lint import LintRequest, lint
+from mobilenet_export.pipeline.reference import fit_checkpoint, unknown_preprocessing
 from mobilenet_export.pipeline.validate import ValidateRequest, find_target, validate
 
 __all__ = [
@@ -35,7 +36,9 @@ __all__ = [
     "diagnose",
     "export",
     "find_target",
+    "fit_checkpoint",
     "lint",
     "measure_latency",
+    "unknown_preprocessing",
     "validate",
 ]
