@@ -32,6 +32,7 @@ from mobilenet_export.architectures.layouts import (
     key_map,
     linear_key,
     recognise,
+    shipped_variant,
 )
 from mobilenet_export.architectures.onnx_weights import check_same_network, padding_of
 from mobilenet_export.errors import DamagedInputError, UsageError, unknown_name
@@ -79,15 +80,18 @@ class Fitted:
     background: bool
 
     @property
+    def title(self) -> str:
+        """Whose network it is."""
+        percent = f"{round(self.spec.width * 100):03d}"
+        return self.layout.title.format(percent=percent, architecture=self.spec.architecture)
+
+    @property
     def description(self) -> str:
         """One line: whose network it is, its size, and what it is trained with."""
         spec = self.spec
-        title = self.layout.title.format(
-            percent=f"{round(spec.width * 100):03d}", architecture=spec.architecture
-        )
         dropped = ", class 0 of 1001 (background) dropped" if self.background else ""
         return (
-            f"{title}, width {spec.width:g}, {spec.classes} classes{dropped}, padding {spec.padding}, "
+            f"{self.title}, width {spec.width:g}, {spec.classes} classes{dropped}, padding {spec.padding}, "
             f"eps {spec.batch_norm_eps:g}, mean {_numbers(spec.preprocess.mean)}, "
             f"std {_numbers(spec.preprocess.std)}"
         )
@@ -95,13 +99,9 @@ class Fitted:
     @property
     def overrides(self) -> dict[str, Any]:
         """What differs from what networks of the layout are trained with, by the variant's field."""
-        usual = adapt_spec(self.spec, self.layout)
-        fields = ("padding", "batch_norm_eps")
-        return {
-            name: getattr(self.spec, name)
-            for name in fields
-            if getattr(self.spec, name) != getattr(usual, name)
-        }
+        usual = adapt_spec(shipped_variant(self.spec.architecture), self.layout)
+        chosen = {"padding": self.spec.padding, "batch_norm_eps": self.spec.batch_norm_eps}
+        return {name: value for name, value in chosen.items() if value != getattr(usual, name)}
 
 
 def _numbers(values: tuple[float, ...]) -> str:
@@ -131,7 +131,7 @@ def build_with_weights(
         raise UsageError("--checkpoint and --weights exclude each other", "leave one of them out")
     if checkpoint is not None:
         pinned = given or Given(width=spec.width, classes=spec.classes)
-        return _build(fit(load_checkpoint(checkpoint, spec.resolution_px), spec, pinned))
+        return load_fitted(fit(load_checkpoint(checkpoint, spec.resolution_px), spec, pinned))
     if weights == NO_WEIGHTS:
         return _random(spec)
     known = [NO_WEIGHTS, *(found.weights.name for found in _specs_with_weights() if found.weights)]
@@ -218,7 +218,12 @@ def _drop_background(
     return {**tensors, **{key: tensor[1:] if drop else tensor for key, tensor in head.items()}}, drop
 
 
-def _build(fitted: Fitted) -> LoadedModel:
+def load_fitted(fitted: Fitted) -> LoadedModel:
+    """Return the variant's network with the checkpoint's weights.
+
+    Raises:
+        DamagedInputError: A tensor is missing, unexpected or of another shape; an ONNX file is another network.
+    """
     checkpoint = fitted.checkpoint
     module = build(fitted.spec)
     load_into(module, checkpoint.tensors, fitted.layout)
@@ -226,6 +231,12 @@ def _build(fitted: Fitted) -> LoadedModel:
         check_same_network(checkpoint.graph, module)
     origin = f"{checkpoint.name} ({fitted.layout.name} keys)"
     return LoadedModel(fitted.spec, module, origin, checkpoint.sha256, fitted.overrides)
+
+
+def spell(module: Classifier) -> bytes:
+    """Return a network's weights in our own form: safetensors by our keys."""
+    state = module.state_dict()
+    return safetensors.torch.save({key: tensor for key, tensor in state.items() if not is_counter(key)})
 
 
 def _embedded(spec: ModelSpec, name: str | None) -> LoadedModel:

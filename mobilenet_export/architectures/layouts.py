@@ -300,7 +300,7 @@ def find_variant(keys: Iterable[str]) -> ModelSpec:
             f"the checkpoint's keys are those of {' and '.join(architectures)}",
             " or ".join(f"--arch {_shortest_name(name)}" for name in architectures),
         )
-    return _variant(architectures[0])
+    return shipped_variant(architectures[0])
 
 
 def _recognised(keys: Iterable[str]) -> dict[str, Layout]:
@@ -322,7 +322,7 @@ def _recognised(keys: Iterable[str]) -> dict[str, Layout]:
 
 @functools.cache
 def _expected_keys(layout: Layout, architecture: str) -> frozenset[str]:
-    return frozenset(key_map(outline(_variant(architecture)), layout))
+    return frozenset(key_map(outline(shipped_variant(architecture)), layout))
 
 
 def _overlap(found: set[str], expected: frozenset[str]) -> float:
@@ -336,13 +336,13 @@ def _first(keys: Iterable[str], count: int = 3) -> str:
 
 
 @functools.cache
-def _variant(architecture: str) -> ModelSpec:
+def shipped_variant(architecture: str) -> ModelSpec:
     """Return the first shipped variant of an architecture."""
     return next(spec for spec in map(read_spec, spec_paths()) if spec.architecture == architecture)
 
 
 def _shortest_name(architecture: str) -> str:
-    spec = _variant(architecture)
+    spec = shipped_variant(architecture)
     return spec.alias or spec.name
 
 

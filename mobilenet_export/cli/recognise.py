@@ -42,16 +42,26 @@ def recognise(checkpoint: Path, name: str | None, size: Size, trained: Trained) 
     Raises:
         UsageError, MissingError, DamagedInputError: What the user can mend.
     """
-    from mobilenet_export.pipeline import fit_checkpoint  # noqa: PLC0415 (imports numpy)
+    from mobilenet_export.pipeline import open_checkpoint  # noqa: PLC0415 (imports numpy)
+
+    spec, given = said_of_it(name, size, trained)
+    with terminal.progress("load torch and the checkpoint", 0):
+        fitted = open_checkpoint(checkpoint, spec, given)
+    terminal.say(f"recognised: {fitted.description}")
+    return fitted.spec
+
+
+def said_of_it(name: str | None, size: Size, trained: Trained) -> "tuple[ModelSpec | None, Given]":
+    """Return the variant that a checkpoint is said to be, if any, and what else the options say of it.
+
+    Raises:
+        UsageError: An option is out of range.
+    """
     from mobilenet_export.spec import find_spec  # noqa: PLC0415
 
     spec = find_spec(name) if name else None
     own = spec if name and name.endswith(".toml") else None  # its author means the size that it says
-    given = _given(size, trained, own)
-    with terminal.progress("load torch and the checkpoint", 0):
-        fitted, description = fit_checkpoint(checkpoint, spec, given)
-    terminal.say(f"recognised: {description}")
-    return fitted
+    return spec, _given(size, trained, own)
 
 
 def _given(size: Size, trained: Trained, own: "ModelSpec | None") -> "Given":

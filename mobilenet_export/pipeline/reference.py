@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.errors import DamagedInputError, UsageError
@@ -13,6 +13,9 @@ from mobilenet_export.passes.fold_normalization import fold_normalization
 from mobilenet_export.runtimes import Session, runtime
 from mobilenet_export.shipped import shipped_path
 from mobilenet_export.spec import Given, ModelSpec
+
+if TYPE_CHECKING:
+    from mobilenet_export.architectures.checkpoint import Fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,8 @@ class Reference:
     provenance: Mapping[str, Any]
 
 
-def fit_checkpoint(path: Path, spec: ModelSpec | None, given: Given) -> tuple[ModelSpec, str]:
-    """Find out which variant a checkpoint is, and describe it in one line.
+def open_checkpoint(path: Path, spec: ModelSpec | None, given: Given) -> "Fitted":
+    """Find out which variant a checkpoint is.
 
     Args:
         path: Of the file.
@@ -73,8 +76,7 @@ def fit_checkpoint(path: Path, spec: ModelSpec | None, given: Given) -> tuple[Mo
     checkpoint = load_checkpoint(path, given.resolution_px)
     if checkpoint.graph is not None and spec is None and not (given.mean and given.std):
         raise unknown_preprocessing(path)
-    fitted = fit(checkpoint, spec, given)
-    return fitted.spec, fitted.description
+    return fit(checkpoint, spec, given)
 
 
 def unknown_preprocessing(path: Path) -> UsageError:
