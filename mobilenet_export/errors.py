@@ -40,6 +40,10 @@ PHONE_PACKAGES = ("cryptography", "segno")
 """What the extra `phone` brings."""
 
 
+KERAS_PACKAGES = ("h5py",)
+"""What the extra `keras` brings."""
+
+
 class MnxError(Exception):
     """An error that a user can mend.
 
@@ -94,6 +98,9 @@ def explain_error(error: Exception) -> tuple[str, str, ExitCode]:
         case ModuleNotFoundError(name=str(name)) if name.split(".")[0] in PHONE_PACKAGES:
             package = name.split(".")[0]
             return f"{package} is not installed", "pip install 'mobilenet-export[phone]'", ExitCode.MISSING
+        case ModuleNotFoundError(name=str(name)) if name.split(".")[0] in KERAS_PACKAGES:
+            package = name.split(".")[0]
+            return f"{package} is not installed", "pip install 'mobilenet-export[keras]'", ExitCode.MISSING
         case OSError():
             where = error.filename or "the output"
             return f"cannot use {where}: {error.strerror}", "check space and permissions", ExitCode.MISSING

@@ -34,16 +34,49 @@ class Preprocess:
 
 @dataclass(frozen=True, slots=True)
 class WeightsSpec:
-    """Published weights that ship with the package, and what was published about them."""
+    """A variant's weights, and what is known of them.
+
+    Attributes:
+        name: Of the weights.
+        file: In `home`; of those that ship in `models/weights/`.
+        sha256: Of the file.
+        licence: SPDX name; empty where it is not known.
+        source: Who made them; empty where it is not known.
+        card: Notice to pass on with them, in `home` or `models/`; empty where there is none.
+        top1_percent: As published on ImageNet.
+        top1_source: Of that figure.
+        home: Folder of weights that do not ship: the one of the variant's TOML. It is never written down.
+    """
 
     name: str
     file: str
     sha256: str
-    licence: str
-    source: str
-    card: str
-    top1_percent: float
-    top1_source: str
+    licence: str = ""
+    source: str = ""
+    card: str = ""
+    top1_percent: float | None = None
+    top1_source: str = ""
+    home: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        """Of the file.
+
+        Raises:
+            MissingError: It is one that ships, and it is not there.
+        """
+        return self.home / self.file if self.home else shipped_path("models", "weights", self.file)
+
+    @property
+    def card_path(self) -> Path | None:
+        """Of the notice; None where there is none.
+
+        Raises:
+            MissingError: It is one that ships, and it is not there.
+        """
+        if not self.card:
+            return None
+        return self.home / self.card if self.home else shipped_path("models", self.card)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +146,42 @@ class ModelSpec:
         return (3, self.resolution_px, self.resolution_px)
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the user says of the network that a checkpoint is for; the checkpoint tells what is None.
+
+    Attributes:
+        width: A checkpoint of another width is refused.
+        resolution_px: No checkpoint but an ONNX file tells it.
+        classes: A checkpoint of another number of classes is refused.
+        padding: Whatever the checkpoint's layout is trained with.
+        batch_norm_eps: Whatever the checkpoint's layout is trained with.
+        mean: Of pixels in 0…1, whatever the checkpoint's layout is trained with.
+        std: Of pixels in 0…1, whatever the checkpoint's layout is trained with.
+    """
+
+    width: float | None = None
+    resolution_px: int | None = None
+    classes: int | None = None
+    padding: Padding | None = None
+    batch_norm_eps: float | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> "Given":
+        """All that there is to say, as it stands in a variant that is decided."""
+        return cls(
+            spec.width,
+            spec.resolution_px,
+            spec.classes,
+            spec.padding,
+            spec.batch_norm_eps,
+            spec.preprocess.mean,
+            spec.preprocess.std,
+        )
+
+
 def spec_paths() -> tuple[Path, ...]:
     """Return the shipped variants' TOML files, sorted by name."""
     return tuple(sorted(shipped_path("models").glob("*.toml")))
@@ -151,12 +220,19 @@ def read_spec(path: Path) -> ModelSpec:
             f"{path}: not a readable TOML file: {error}", "compare models/*.toml"
         ) from None
     try:
-        return spec_from_table(table)
+        return _at_home(spec_from_table(table), path.parent)
     except (TypeError, ValueError, KeyError) as error:
         reason = f"missing field {error}" if isinstance(error, KeyError) else str(error)
         raise DamagedInputError(f"{path}: {reason}", "compare the fields of models/*.toml") from None
     except UsageError as error:
         raise DamagedInputError(f"{path}: {error.message}", error.hint) from None
+
+
+def _at_home(spec: ModelSpec, folder: Path) -> ModelSpec:
+    """Return the variant with weights that do not ship looked for beside its TOML."""
+    if spec.weights is None or (shipped_path("models") / "weights" / spec.weights.file).is_file():
+        return spec
+    return dataclasses.replace(spec, weights=dataclasses.replace(spec.weights, home=folder))
 
 
 def spec_from_table(table: dict[str, Any]) -> ModelSpec:
@@ -240,6 +316,8 @@ def _check_ranges(spec: ModelSpec) -> None:
 def spec_to_table(spec: ModelSpec) -> dict[str, Any]:
     """Return the variant as a JSON- and TOML-able table; `spec_from_table` reads it back."""
     table = dataclasses.asdict(spec)
+    if spec.weights:
+        del table["weights"]["home"]
     return {name: value for name, value in table.items() if value is not None}
 
 

@@ -1,11 +1,13 @@
 """Reads weights out of a file, whatever its name says it is, and never runs code that it holds."""
 
+import hashlib
 import io
 import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mobilenet_export.errors import DamagedInputError, MissingError, UsageError
+from mobilenet_export.graph import Graph
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema", "state_dict_ema", "model_ema")
 """Keys under which training scripts put the weights; the first that is there is taken."""
@@ -28,7 +31,6 @@ COPY_AGAIN = "copy or download it again and compare sizes"
 _HARMLESS = re.compile(r"torch\.(_utils\._rebuild_|_tensor\._rebuild_)?\w+|collections\.OrderedDict")
 _OTHER_FILES = (
     (b"version https://git-lfs", "a git-lfs pointer, not the file itself", "run `git lfs pull`"),
-    (b"\x89HDF", "a Keras HDF5 file", "convert it to a PyTorch state_dict first"),
     (b"<", "a web page", "download the file itself, not its page"),
 )
 
@@ -54,38 +56,64 @@ def read_file(path: Path) -> bytes:
     return data
 
 
-def load_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Return the float32 tensors of a safetensors or torch checkpoint by key, without wrappers and prefixes.
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """The weights in a file.
 
-    The format is told by the content, not by the file name.
+    Attributes:
+        name: Of the file.
+        tensors: Float32, by the file's own keys, without wrappers and prefixes.
+        sha256: Of the file.
+        graph: Of an ONNX file, the whole network.
+    """
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    sha256: str
+    graph: Graph | None = None
+
+
+def load_checkpoint(path: Path, resolution_px: int | None = None) -> Checkpoint:
+    """Read the weights in a file of any kind of `KINDS`, or in an ONNX file.
+
+    The kind is told by the content. Only files of protobuf messages, which no content gives away, are told by name.
+
+    Args:
+        path: Of the file.
+        resolution_px: Of an ONNX file that leaves it open.
 
     Raises:
         UsageError: There is no such file.
-        MissingError: It may not be read.
+        MissingError: It may not be read, or what reads such files is not installed.
         DamagedInputError: It is empty, truncated, no checkpoint, wants to run code, or holds NaN or infinity.
     """
-    return tensors_from_bytes(read_file(path), path.name)
+    data = read_file(path)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if path.suffix.lower() != ".onnx":
+        return Checkpoint(path.name, tensors_from_bytes(data, path.name), sha256)
+    from mobilenet_export.architectures.onnx_weights import weights_of  # noqa: PLC0415 (imports onnx)
+    from mobilenet_export.capture import capture_onnx  # noqa: PLC0415
+
+    graph = capture_onnx(path, resolution_px)
+    return Checkpoint(path.name, weights_of(graph), sha256, graph)
 
 
 def tensors_from_bytes(data: bytes, name: str) -> dict[str, Tensor]:
     """Return the float32 tensors of a checkpoint's bytes by key; `name` is for the messages.
 
     Raises:
-        DamagedInputError: As in `load_checkpoint`.
+        MissingError, DamagedInputError: As in `load_checkpoint`.
     """
-    if data[8:9] == b"{" and data[:2] not in (b"PK", b"\x80\x02"):
-        loaded: Any = _read_safetensors(data, name)
-    elif data.startswith((b"PK\x03\x04", b"\x80")):
-        loaded = _read_torch(data, name)
-    else:
+    kind = next((kind for kind in KINDS if kind.holds(data, name)), None)
+    if kind is None:
         raise _not_a_checkpoint(data, name)
-    tensors = _strip_prefixes(_unwrap(loaded, name))
-    return {key: _float32(tensor, key, name) for key, tensor in tensors.items() if not is_counter(key)}
+    tensors = _strip_prefixes(_unwrap(kind.read(data, name), name))
+    return {key: _float32(tensor, key, name) for key, tensor in tensors.items()}
 
 
 def is_counter(key: str) -> bool:
-    """Whether a key is a BatchNorm's batch counter, which means nothing after training."""
-    return key.endswith("num_batches_tracked")
+    """Whether a key is the batch counter of a BatchNorm or of averaged weights: it means nothing after training."""
+    return key.endswith(("num_batches_tracked", "n_averaged"))
 
 
 def _read_safetensors(data: bytes, name: str) -> dict[str, Tensor]:
@@ -119,8 +147,72 @@ def _not_a_checkpoint(data: bytes, name: str) -> DamagedInputError:
     for start, what, hint in _OTHER_FILES:
         if data.startswith(start):
             return DamagedInputError(f"{name}: {what}", hint)
-    message = f"{name}: neither a safetensors file nor a torch checkpoint"
-    return DamagedInputError(message, "give a .safetensors file or a state_dict saved by torch.save")
+    *others, last = (kind.name for kind in KINDS)
+    return DamagedInputError(
+        f"{name}: no {', '.join(others)} or {last}",
+        "give a .safetensors file or a state_dict saved by torch.save",
+    )
+
+
+def _is_safetensors(data: bytes, _name: str) -> bool:
+    return data[8:9] == b"{" and data[:2] not in (b"PK", b"\x80\x02")
+
+
+def _is_torch(data: bytes, _name: str) -> bool:
+    return data.startswith((b"PK\x03\x04", b"\x80"))
+
+
+def _is_h5(data: bytes, _name: str) -> bool:
+    return data.startswith(b"\x89HDF")
+
+
+def _is_keras(data: bytes, _name: str) -> bool:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return "model.weights.h5" in archive.namelist()
+    except zipfile.BadZipFile:
+        return False
+
+
+def _is_frozen_graph(_data: bytes, name: str) -> bool:
+    return name.lower().endswith(".pb")
+
+
+def _read_h5(data: bytes, name: str) -> dict[str, Tensor]:
+    from mobilenet_export.architectures.keras_file import read_h5  # noqa: PLC0415 (imports h5py, an extra)
+
+    return read_h5(data, name)
+
+
+def _read_keras(data: bytes, name: str) -> dict[str, Tensor]:
+    from mobilenet_export.architectures.keras_file import read_archive  # noqa: PLC0415 (imports h5py, an extra)
+
+    return read_archive(data, name)
+
+
+def _read_frozen_graph(data: bytes, name: str) -> dict[str, Tensor]:
+    from mobilenet_export.architectures.frozen_graph import read_frozen_graph  # noqa: PLC0415 (imports protobuf)
+
+    return read_frozen_graph(data, name)
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """A kind of file that holds weights: how to tell it by content and name, and what reads it."""
+
+    name: str
+    holds: Callable[[bytes, str], bool]
+    read: Callable[[bytes, str], Any]
+
+
+KINDS = (
+    FileKind("frozen TensorFlow graph", _is_frozen_graph, _read_frozen_graph),
+    FileKind("safetensors file", _is_safetensors, _read_safetensors),
+    FileKind("Keras archive", _is_keras, _read_keras),
+    FileKind("torch checkpoint", _is_torch, _read_torch),
+    FileKind("Keras HDF5 file", _is_h5, _read_h5),
+)
+"""Of a file, the first that fits is taken."""
 
 
 def _code_wanted(data: bytes) -> Iterator[str]:
@@ -181,6 +273,7 @@ def _unwrap(loaded: Any, name: str) -> dict[str, Tensor]:
 
 
 def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    tensors = {key: tensor for key, tensor in tensors.items() if not is_counter(key)}
     while True:
         common = next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in tensors)), None)
         if common is None:

@@ -14,6 +14,7 @@ from mobilenet_export.cli.compat import compat_command
 from mobilenet_export.cli.deploy import deploy_command
 from mobilenet_export.cli.doctor import doctor_command
 from mobilenet_export.cli.export import export_command
+from mobilenet_export.cli.importing import import_command
 from mobilenet_export.cli.inspect import inspect_command
 from mobilenet_export.cli.models import models_command
 from mobilenet_export.cli.phone import phone_command
@@ -48,6 +49,7 @@ calibration = typer.Typer(
 calibration.command("lint", short_help="Find what is wrong with a set of images.")(lint_command)
 calibration.command("synth", short_help="Draw procedural images.")(synth_command)
 app.command("export", short_help="Export a network and check it against torch.")(export_command)
+app.command("import", short_help="Turn a checkpoint into weights and a variant.")(import_command)
 app.command("validate", short_help="Check files against the original.")(validate_command)
 app.add_typer(calibration)
 app.command("analyze", short_help="Show which layers int8 loses accuracy in.")(analyze_command)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mobilenet_export.cli import terminal
+from mobilenet_export.cli.recognise import Size, Trained, recognise, three_numbers
 from mobilenet_export.errors import ExitCode, UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -29,7 +30,16 @@ def export_command(
     ] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes.", metavar="N")] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Your weights: .safetensors, .pth.", metavar="FILE")
+        Path | None,
+        typer.Option(help="Your weights: .safetensors, .pth, .keras, .h5, .pb, .onnx.", metavar="FILE"),
+    ] = None,
+    padding: Annotated[
+        str | None,
+        typer.Option(help="Of a checkpoint's stride-2 layers: symmetric or tensorflow.", metavar="KIND"),
+    ] = None,
+    eps: Annotated[
+        float | None,
+        typer.Option(help="Of a checkpoint's BatchNorms.", metavar="E", show_default="its layout's"),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Embedded weights, or none for random.", metavar="NAME")
@@ -72,7 +82,7 @@ def export_command(
     \b
     Examples:
       mnx export --arch v2 --int8
-      mnx export --arch v1 --width 0.5 --classes 10 --checkpoint my.pth
+      mnx export --checkpoint my.pth --int8
       mnx export model.onnx --int8 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5
     """  # noqa: D301 (click keeps the lines after a backspace as they are)
     from mobilenet_export.recipe import find_recipe  # noqa: PLC0415 (imports numpy)
@@ -82,15 +92,26 @@ def export_command(
         raise UsageError(f"--recipe {recipe} is of int8 files, and none are written", "give --int8 too")
     own = _own_onnx(model, arch)
     _refuse_with_onnx(
-        own, width=width, classes=classes, checkpoint=checkpoint, weights=weights, softmax=softmax or None
+        own,
+        width=width,
+        classes=classes,
+        checkpoint=checkpoint,
+        padding=padding,
+        eps=eps,
+        weights=weights,
+        softmax=softmax or None,
     )
-    if own is None:
-        spec = _spec(model, arch, width, resolution, classes)
-        preprocess = _preprocess(spec.preprocess, mean, std)
-        spec = dataclasses.replace(spec, preprocess=preprocess, softmax=softmax or spec.softmax)
-    else:
+    size = Size(width, resolution, classes)
+    trained = Trained(padding, eps, mean, std)
+    if own is not None:
         spec = _onnx_spec(own, arch if arch != str(own) else None, mean, std)
+    elif checkpoint is not None and weights is None:
+        spec = recognise(checkpoint, _named(model, arch), size, trained)
+    else:
+        spec = _spec(_named(model, arch), size, trained)
+    spec = dataclasses.replace(spec, softmax=softmax or spec.softmax)
     from mobilenet_export.pipeline import ExportRequest, cache_folder  # noqa: PLC0415
+    from mobilenet_export.spec import Given  # noqa: PLC0415
 
     request = ExportRequest(
         spec=spec,
@@ -102,6 +123,7 @@ def export_command(
         resolution_px=resolution,
         checkpoint=checkpoint,
         weights=weights,
+        given=Given.of(spec) if checkpoint else None,
         calibration=calibration,
         labels=labels,
         io=_io(io, _formats(formats), int8=int8),
@@ -126,28 +148,33 @@ def _refuse_with_onnx(own: Path | None, **options: object) -> None:
         raise UsageError(f"{given[0]} does not go with an .onnx file, which has its own", "leave it out")
 
 
-def _spec(
-    model: str | None, arch: str | None, width: float | None, resolution: int | None, classes: int | None
-) -> "ModelSpec":
-    from mobilenet_export.spec import find_spec, resize_spec  # noqa: PLC0415
-
+def _named(model: str | None, arch: str | None) -> str | None:
     if model and arch and model != arch:
         raise UsageError(f"two networks named: {model} and {arch}", "give one of them")
-    name = arch or model
+    return arch or model
+
+
+def _spec(name: str | None, size: "Size", trained: "Trained") -> "ModelSpec":
+    from mobilenet_export.spec import find_spec, resize_spec  # noqa: PLC0415
+
     if name is None:
-        raise UsageError("no network named", "give --arch v2, or another of `mnx models`")
-    return resize_spec(find_spec(name), width, resolution, classes)
+        raise UsageError(
+            "no network named", "give --arch v2, or another of `mnx models`; or --checkpoint FILE"
+        )
+    for option, value in (("--padding", trained.padding), ("--eps", trained.eps)):
+        if value is not None:
+            raise UsageError(f"{option} is of a checkpoint, and none is given", "leave it out")
+    spec = resize_spec(find_spec(name), size.width, size.resolution, size.classes)
+    return dataclasses.replace(spec, preprocess=_preprocess(spec.preprocess, trained.mean, trained.std))
 
 
 def _onnx_spec(own: Path, arch: str | None, mean: str | None, std: str | None) -> "ModelSpec":
     """A spec for a user's file: how images are preprocessed; size and classes come from the file."""
+    from mobilenet_export.pipeline import unknown_preprocessing  # noqa: PLC0415
     from mobilenet_export.spec import OTHER_LIMITS, OWN_ONNX, find_spec  # noqa: PLC0415
 
     if arch is None and (mean is None or std is None):
-        raise UsageError(
-            f"{own}: an .onnx file does not say how images are preprocessed",
-            "give --mean R,G,B and --std R,G,B, or a variant that shares it: --arch v2 or a path.toml",
-        )
+        raise unknown_preprocessing(own)
     base = find_spec(arch or "v2")
     preprocess = _preprocess(base.preprocess, mean, std)
     summary = f"read from {own.name}"
@@ -160,20 +187,9 @@ def _onnx_spec(own: Path, arch: str | None, mean: str | None, std: str | None) -
 def _preprocess(base: "Preprocess", mean: str | None, std: str | None) -> "Preprocess":
     return dataclasses.replace(
         base,
-        mean=_three_numbers("--mean", mean) if mean else base.mean,
-        std=_three_numbers("--std", std) if std else base.std,
+        mean=three_numbers("--mean", mean) if mean else base.mean,
+        std=three_numbers("--std", std) if std else base.std,
     )
-
-
-def _three_numbers(option: str, text: str) -> tuple[float, float, float]:
-    try:
-        red, green, blue = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"{option} {text}: not three numbers", f"write {option} 0.485,0.456,0.406") from None
-    least = 0.0 if option == "--mean" else 1e-6
-    if not all(least <= value <= 1 for value in (red, green, blue)):
-        raise UsageError(f"{option} {text}: not within 0 to 1", "pixels count as 0 to 1 here: divide by 255")
-    return (red, green, blue)
 
 
 def _formats(text: str) -> tuple[str, ...]:
@@ -245,6 +261,11 @@ def _run(request: "ExportRequest", *, as_json: bool) -> None:
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
+def _beside_toml(spec: "ModelSpec") -> Path | None:
+    """Weights that a variant of the user's own names."""
+    return spec.weights.path if spec.weights and spec.weights.home else None
+
+
 def _json(result: "Export") -> dict[str, Any]:
     folder = result.bundle.folder
     return {
@@ -276,7 +297,7 @@ def _print(result: "Export", request: "ExportRequest") -> None:
     if calibration:
         text = f"calibrated with {calibration['images']} images of {calibration['origin']}"
         screen.print(text, markup=False, style="dim")
-    own = request.checkpoint or request.onnx
+    own = request.checkpoint or request.onnx or _beside_toml(request.spec)
     checkpoint = f" --checkpoint {shlex.quote(str(own))}" if own else ""
     folder = shlex.quote(str(result.bundle.folder))
     terminal.say(f"\nnext: mnx validate {folder}{checkpoint} --data FOLDER_OF_YOUR_PHOTOS")

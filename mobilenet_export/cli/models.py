@@ -46,10 +46,8 @@ def _cells(spec: "ModelSpec") -> tuple[str, ...]:
     names = f"{spec.alias} or {spec.name}" if spec.alias else spec.name
     weights, accuracy = "none; give --checkpoint", "–"
     if spec.weights:
-        weights, accuracy = (
-            f"{spec.weights.name} ({spec.weights.licence})",
-            f"{spec.weights.top1_percent:.1f} %",
-        )
+        weights = f"{spec.weights.name} ({spec.weights.licence})"
+        accuracy = f"{spec.weights.top1_percent:.1f} %" if spec.weights.top1_percent else "–"
     return (
         names,
         _millions(spec.parameters),

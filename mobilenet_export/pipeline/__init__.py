@@ -1,6 +1,7 @@
 """The way of the data, and the only place that joins steps.
 
 spec ─▶ reference (module) ─▶ source (graph) ─┬─▶ fp32, fp16 files
+checkpoint ─▶ weights in our form, variant, card
 images ─▶ activations ─▶ quantized graph ─────┴─▶ int8 files ─▶ sessions ─▶ drift ─▶ bundle
 bundle ─▶ integers, layer by layer against the source ─▶ layer report
 bundle ─▶ page ─▶ browsers: check, bench ─▶ bundle/devices/
@@ -15,7 +16,9 @@ from mobilenet_export.pipeline.compat import CompatRequest, compat
 from mobilenet_export.pipeline.deploy import DeployRequest, deploy
 from mobilenet_export.pipeline.doctor import diagnose
 from mobilenet_export.pipeline.export import Export, ExportRequest, check_request, export
+from mobilenet_export.pipeline.importing import Imported, ImportRequest, import_checkpoint
 from mobilenet_export.pipeline.lint import LintRequest, lint
+from mobilenet_export.pipeline.reference import open_checkpoint, unknown_preprocessing
 from mobilenet_export.pipeline.validate import ValidateRequest, find_target, validate
 
 __all__ = [
@@ -25,6 +28,8 @@ __all__ = [
     "DeployRequest",
     "Export",
     "ExportRequest",
+    "ImportRequest",
+    "Imported",
     "LintRequest",
     "ValidateRequest",
     "analyze",
@@ -35,7 +40,10 @@ __all__ = [
     "diagnose",
     "export",
     "find_target",
+    "import_checkpoint",
     "lint",
     "measure_latency",
+    "open_checkpoint",
+    "unknown_preprocessing",
     "validate",
 ]

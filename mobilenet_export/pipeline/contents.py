@@ -37,7 +37,6 @@ from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe
 from mobilenet_export.report import DriftReport
 from mobilenet_export.runtimes import available_runtimes
-from mobilenet_export.shipped import shipped_path
 from mobilenet_export.spec import spec_to_table
 
 SELF_CHECK_IMAGES = 4
@@ -65,9 +64,8 @@ def fill_bundle(folder: Path, contents: Contents) -> None:
         (folder / name).write_bytes(data)
     (folder / LABELS).write_text("\n".join(contents.labels) + "\n", encoding="utf-8")
     weights = contents.source.spec.weights
-    if weights is not None:
-        notice = shipped_path("models", weights.card).read_text(encoding="utf-8")
-        (folder / "WEIGHTS.md").write_text(notice, encoding="utf-8")
+    if weights is not None and (card := weights.card_path):
+        (folder / "WEIGHTS.md").write_bytes(card.read_bytes())
     if factors := _equalization(contents):
         (folder / EQUALIZATION).write_bytes(factors)
     self_check = write_self_check(folder / SELF_CHECK, contents)

@@ -39,7 +39,7 @@ from mobilenet_export.report import DriftReport
 from mobilenet_export.runtimes import available_runtimes, runtime
 from mobilenet_export.runtimes.onnxruntime import watch
 from mobilenet_export.shipped import shipped_path
-from mobilenet_export.spec import ModelSpec
+from mobilenet_export.spec import Given, ModelSpec
 
 _USUAL_IO: Mapping[Precision, tuple[InputOutput, ...]] = {
     "fp32": ("float32",),
@@ -61,6 +61,7 @@ class ExportRequest:
         resolution_px: Of an ONNX file that leaves it open.
         checkpoint: The user's own weights; else `weights`.
         weights: Name of embedded weights, `none` for random ones, None for the spec's own.
+        given: What the checkpoint may not change of the spec; by default its width and number of classes.
         calibration: Images of the user; else the shipped ones.
         recipe: How to quantize.
         labels: File of class names; else the spec's.
@@ -79,6 +80,7 @@ class ExportRequest:
     resolution_px: int | None = None
     checkpoint: Path | None = None
     weights: str | None = None
+    given: Given | None = None
     calibration: Path | None = None
     labels: Path | None = None
     io: tuple[InputOutput, ...] | None = None
@@ -88,7 +90,7 @@ class ExportRequest:
     @property
     def origin(self) -> Origin:
         """Where the network comes from."""
-        return Origin(self.spec, self.onnx, self.resolution_px, self.checkpoint, self.weights)
+        return Origin(self.spec, self.onnx, self.resolution_px, self.checkpoint, self.weights, self.given)
 
     def files(self) -> tuple[tuple[str, Format, Precision, InputOutput], ...]:
         """Name, format, precision and input/output type of every file, in the order of the table."""

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.errors import DamagedInputError, UsageError
@@ -12,7 +12,10 @@ from mobilenet_export.graph import Graph, Softmax
 from mobilenet_export.passes.fold_normalization import fold_normalization
 from mobilenet_export.runtimes import Session, runtime
 from mobilenet_export.shipped import shipped_path
-from mobilenet_export.spec import ModelSpec
+from mobilenet_export.spec import Given, ModelSpec
+
+if TYPE_CHECKING:
+    from mobilenet_export.architectures.checkpoint import Fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class Origin:
         resolution_px: Of an ONNX file that leaves it open.
         checkpoint: The user's own weights; else `weights`.
         weights: Name of embedded weights, `none` for random ones, None for the spec's own.
+        given: What the checkpoint may not change of the spec; by default its width and number of classes.
     """
 
     spec: ModelSpec
@@ -32,6 +36,17 @@ class Origin:
     resolution_px: int | None = None
     checkpoint: Path | None = None
     weights: str | None = None
+    given: Given | None = None
+
+    @property
+    def kind(self) -> str:
+        """Of what the user has to bring to open the network again: his own file, or nothing."""
+        if self.onnx is not None:
+            return "onnx"
+        if self.weights == "none":
+            return "random"
+        own = self.checkpoint or (self.spec.weights and self.spec.weights.home)
+        return "checkpoint" if own else "embedded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +56,35 @@ class Reference:
     spec: ModelSpec
     session: Session
     module: Any
-    provenance: Mapping[str, str]
+    provenance: Mapping[str, Any]
+
+
+def open_checkpoint(path: Path, spec: ModelSpec | None, given: Given) -> "Fitted":
+    """Find out which variant a checkpoint is.
+
+    Args:
+        path: Of the file.
+        spec: The variant that it is said to be, at any size; None finds it.
+        given: What the user says of it.
+
+    Raises:
+        UsageError, MissingError, DamagedInputError: What the user can mend.
+    """
+    from mobilenet_export.architectures.checkpoint import fit  # noqa: PLC0415 (imports torch)
+    from mobilenet_export.architectures.checkpoint_file import load_checkpoint  # noqa: PLC0415
+
+    checkpoint = load_checkpoint(path, given.resolution_px)
+    if checkpoint.graph is not None and spec is None and not (given.mean and given.std):
+        raise unknown_preprocessing(path)
+    return fit(checkpoint, spec, given)
+
+
+def unknown_preprocessing(path: Path) -> UsageError:
+    """Return the error for an ONNX file of a network that takes who knows what."""
+    return UsageError(
+        f"{path}: an .onnx file does not say how images are preprocessed",
+        "give --mean R,G,B and --std R,G,B, or a variant that shares it: --arch v2 or a path.toml",
+    )
 
 
 def open_reference(origin: Origin) -> Reference:
@@ -49,15 +92,15 @@ def open_reference(origin: Origin) -> Reference:
     if origin.onnx is not None:
         data = read_file(origin.onnx)
         artifact = Artifact(origin.onnx.name, "onnx", "fp32", data)
-        provenance = {"kind": "onnx", "origin": origin.onnx.name, "sha256": artifact.sha256}
+        provenance = {"kind": origin.kind, "origin": origin.onnx.name, "sha256": artifact.sha256}
         return Reference(origin.spec, runtime("onnxruntime").open(artifact), None, provenance)
     from mobilenet_export.architectures.checkpoint import build_with_weights  # noqa: PLC0415 (imports torch)
     from mobilenet_export.runtimes.torch import TorchSession  # noqa: PLC0415
 
-    model = build_with_weights(origin.spec, origin.checkpoint, origin.weights)
-    kind = "checkpoint" if origin.checkpoint else "random" if origin.weights == "none" else "embedded"
-    provenance = {"kind": kind, "origin": model.origin, "sha256": model.sha256}
-    return Reference(model.spec, TorchSession(model.module), model.module, provenance)
+    model = build_with_weights(origin.spec, origin.checkpoint, origin.weights, origin.given)
+    facts = {"kind": origin.kind, "origin": model.origin, "sha256": model.sha256}
+    overrides = {"overrides": dict(model.overrides)} if model.overrides else {}
+    return Reference(model.spec, TorchSession(model.module), model.module, facts | overrides)
 
 
 def read_file(path: Path) -> bytes:
@@ -86,7 +129,7 @@ class Source:
     spec: ModelSpec
     graph: Graph
     reference: Session
-    provenance: Mapping[str, str]
+    provenance: Mapping[str, Any]
 
     @property
     def pixel_graph(self) -> Graph:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from mobilenet_export.pipeline.reference import (
 from mobilenet_export.pipeline.stages import Progress, Stages, silent
 from mobilenet_export.report import DriftReport
 from mobilenet_export.runtimes import available_runtimes, runtime
-from mobilenet_export.spec import Limits, ModelSpec, spec_from_table
+from mobilenet_export.spec import Given, Limits, ModelSpec, spec_from_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Target:
     artifacts: tuple[Artifact, ...]
     spec: ModelSpec
     labels: tuple[str, ...]
-    provenance: Mapping[str, str] | None
+    provenance: Mapping[str, Any] | None
 
 
 def validate(request: ValidateRequest, progress: Progress = silent) -> DriftReport:
@@ -231,6 +232,7 @@ def reopen_reference(request: ValidateRequest, target: Target) -> tuple[Origin, 
         resolution_px=target.spec.resolution_px,
         checkpoint=request.checkpoint if kind == "checkpoint" else None,
         weights="none" if kind == "random" else None,
+        given=Given.of(target.spec) if target.provenance else None,
     )
     reference = open_reference(origin)
     if target.provenance and reference.provenance["sha256"] != target.provenance["sha256"]:

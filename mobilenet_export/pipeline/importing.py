@@ -1,0 +1,197 @@
+"""`import`: a checkpoint of any kind becomes weights in our own form, and a variant that names them."""
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mobilenet_export.errors import UsageError
+from mobilenet_export.pipeline.evidence import printable
+from mobilenet_export.pipeline.reference import open_checkpoint
+from mobilenet_export.spec import Given, ModelSpec, WeightsSpec, spec_to_table
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRequest:
+    """What to import.
+
+    Attributes:
+        checkpoint: The file.
+        out: Of the weights; the variant and the card lie beside it.
+        spec: The variant that the checkpoint is said to be, at any size; None finds it.
+        given: What the user says of it.
+        card: Also write a card.
+        licence: Of the weights; empty where it is not known.
+        source: Who made them; empty where it is not known.
+        force: Replace files that are there.
+    """
+
+    checkpoint: Path
+    out: Path
+    spec: ModelSpec | None = None
+    given: Given = field(default_factory=Given)
+    card: bool = False
+    licence: str = ""
+    source: str = ""
+    force: bool = False
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Kind of file → its path, in the order of writing: once the variant is there, all is."""
+        out = {
+            "weights": self.out,
+            "card": self.out.with_suffix(".md"),
+            "variant": self.out.with_suffix(".toml"),
+        }
+        return {kind: path for kind, path in out.items() if self.card or kind != "card"}
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import made.
+
+    Attributes:
+        spec: The variant, with its weights.
+        description: What the checkpoint was recognised as, in one line.
+        files: Written, with their bytes.
+    """
+
+    spec: ModelSpec
+    description: str
+    files: Mapping[Path, bytes]
+
+
+def import_checkpoint(request: ImportRequest) -> Imported:
+    """Write a checkpoint's weights in our own form, with a variant and a card.
+
+    Raises:
+        UsageError, MissingError, DamagedInputError: What the user can mend; nothing is left behind.
+    """
+    _check_places(request)
+    fitted = open_checkpoint(request.checkpoint, request.spec, request.given)
+    from mobilenet_export.architectures.checkpoint import load_fitted, spell  # noqa: PLC0415 (imports torch)
+
+    loaded = load_fitted(fitted)
+    data = spell(loaded.module)
+    name = request.out.stem
+    weights = WeightsSpec(
+        name=name,
+        file=request.out.name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        licence=request.licence,
+        source=request.source,
+        card=request.paths["card"].name if request.card else "",
+    )
+    spec = dataclasses.replace(
+        fitted.spec,
+        name=name,
+        alias=None,
+        summary=f"read from {printable(request.checkpoint.name)}: {fitted.title}",
+        parameters=sum(parameter.numel() for parameter in loaded.module.parameters()),
+        macs=None,
+        weights=weights,
+    )
+    contents = {
+        "weights": data,
+        "card": _card(spec, weights, fitted.checkpoint.sha256, fitted.description).encode(),
+        "variant": to_toml(spec).encode(),
+    }
+    files = {path: contents[kind] for kind, path in request.paths.items()}
+    _write(files)
+    return Imported(spec, fitted.description, files)
+
+
+def _check_places(request: ImportRequest) -> None:
+    if request.out.suffix != SUFFIX:
+        raise UsageError(
+            f"--out {request.out}: does not end in {SUFFIX}", f"--out {request.out.stem}{SUFFIX}"
+        )
+    for path in request.paths.values():
+        if path.exists() and not request.force:
+            raise UsageError(f"{path} exists", "give --force to replace it, or another --out")
+        if path.exists() and path.samefile(request.checkpoint):
+            raise UsageError(f"{path} is the checkpoint itself", "give another --out")
+
+
+def _write(files: Mapping[Path, bytes]) -> None:
+    """Write all files whole beside their places before the first takes its place."""
+    folder = next(iter(files)).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=folder) as partial:
+        for path, data in files.items():
+            (Path(partial) / path.name).write_bytes(data)
+        for path in files:
+            (Path(partial) / path.name).replace(path)
+
+
+def to_toml(spec: ModelSpec) -> str:
+    """Return a variant as TOML; `read_spec` reads it back."""
+    table = spec_to_table(spec)
+    plain = {name: value for name, value in table.items() if not isinstance(value, dict)}
+    lines = [*_lines(plain)]
+    for name, value in table.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{name}]", *_lines(value)]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(table: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in table.items():
+        if value is not None and value != "":
+            yield f"{name} = {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    """Spell a value; but for the character 127 JSON's spelling is TOML's."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _card(spec: ModelSpec, weights: WeightsSpec, origin_sha256: str, description: str) -> str:
+    how = spec.preprocess
+    rows = {
+        "File": f"`{weights.file}`, {spec.parameters:,} parameters",
+        "sha256": f"`{weights.sha256}`",
+        "Origin": spec.summary,
+        "sha256 of the origin": f"`{origin_sha256}`",
+        "Recognised as": description,
+        "Source": weights.source or "not stated",
+        "Licence": weights.licence or "not stated; ask whoever made the weights before you pass them on",
+    }
+    return CARD.format(
+        name=spec.name,
+        network=f"{spec.architecture}, width {spec.width:g}, {spec.resolution_px} px, {spec.classes} classes.",
+        table="\n".join(f"| {name} | {text} |" for name, text in rows.items()),
+        how=how,
+        pad=PADDINGS[spec.padding],
+        eps=f"{spec.batch_norm_eps:g}",
+        output=f"{spec.classes} {'probabilities' if spec.softmax else 'logits'}",
+    )
+
+
+CARD = """# {name}
+
+{network}
+
+| | |
+|---|---|
+{table}
+
+Preprocessing: RGB, short side to {how.resize_px} px ({how.interpolation}), centre crop of {how.crop_px} px, x/255,
+minus the mean {how.mean}, divided by the standard deviation {how.std}.
+Convolutions of stride 2 pad {pad}; BatchNorm eps is {eps}. The output is {output}.
+
+## What was changed
+The container, the key names and the order of the axes; batch counters were left out. All other values are the
+origin's, but that a BatchNorm that was folded into its convolution became one that only adds the bias.
+"""
+
+PADDINGS = {
+    "symmetric": "symmetrically",
+    "tensorflow": "as TensorFlow's SAME, a row below and a column on the right",
+}
