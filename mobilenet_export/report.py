@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +22,14 @@ class Referee:
     largest_lsb: int
     equal_percent: float
     images: int
+
+    @property
+    def words(self) -> str:
+        """How far the logits are from exact arithmetic, such as `≤ 2 LSB, 63 % =`."""
+        if self.largest_lsb == 0:
+            return "bit-equal"
+        share = math.floor(self.equal_percent * 10) / 10  # never 100 where one is not equal
+        return f"≤ {self.largest_lsb} LSB, {share:.1f} % ="
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +130,88 @@ def _json_row(row: DriftRow) -> dict[str, Any]:
             float(f"{bound:.6g}") for bound in row.top1_drop_interval_points
         ]
     return table
+
+
+def drift_from_json(table: Mapping[str, Any]) -> DriftReport:
+    """Read a report back from what `DriftReport.to_json` made of it.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is none.
+    """
+    fields = {field.name: table[field.name] for field in dataclasses.fields(DriftReport)}
+    lines = {name: tuple(map(str, table[name])) for name in ("failures", "doubts", "warnings")}
+    return DriftReport(**fields | lines | {"rows": tuple(_drift_row(row) for row in table["rows"])})
+
+
+def _drift_row(table: Mapping[str, Any]) -> DriftRow:
+    fields = {field.name: table[field.name] for field in dataclasses.fields(DriftRow)}
+    if fields["sqnr_db"] is None:
+        fields["sqnr_db"] = math.inf if fields["max_abs"] == 0 else -math.inf
+    interval, referee = fields["top1_drop_interval_points"], fields["referee"]
+    fields["top1_drop_interval_points"] = tuple(map(float, interval)) if interval else None
+    return DriftRow(**fields | {"referee": Referee(**referee) if referee else None})
+
+
+@dataclass(frozen=True, slots=True)
+class LayerError:
+    """What int8 makes of one layer's output, or of the input.
+
+    Attributes:
+        layer: Its name.
+        kind: Such as `1×1 conv`.
+        shape: Of its output, (C, H, W) or (C,).
+        low: The real value that the integer 0 stands for.
+        high: The real value that 255 stands for.
+        sqnr_db: Against fp32, by runtime, with all layers before it in int8, too; None where it is not finite.
+    """
+
+    layer: str
+    kind: str
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    sqnr_db: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCurve:
+    """The error of int8 along a network, in the order in which its layers run.
+
+    Attributes:
+        data: Where the images are from.
+        images: How many.
+        files: Runtime → the file whose integers it ran.
+        layers: The input, and every layer up to the logits.
+    """
+
+    data: str
+    images: int
+    files: Mapping[str, str]
+    layers: tuple[LayerError, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the curve as a JSON-able table."""
+        return dataclasses.asdict(self)
+
+
+def curve_from_json(table: Mapping[str, Any]) -> LayerCurve:
+    """Read a curve back from what `LayerCurve.to_json` made of it.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is none.
+    """
+    files = {str(name): str(file) for name, file in table["files"].items()}
+    layers = []
+    for row in table["layers"]:
+        ratios = {name: row["sqnr_db"][name] for name in files}
+        layers.append(
+            LayerError(
+                layer=str(row["layer"]),
+                kind=str(row["kind"]),
+                shape=tuple(map(int, row["shape"])),
+                low=float(row["low"]),
+                high=float(row["high"]),
+                sqnr_db={name: None if x is None else float(x) for name, x in ratios.items()},
+            )
+        )
+    return LayerCurve(str(table["data"]), int(table["images"]), files, tuple(layers))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from mobilenet_export.bundle import Bundle
+from mobilenet_export.bundle import RESULTS, Bundle
 from mobilenet_export.deployment.choose import Choice, Wishes, candidates, choose, find_runtime
 from mobilenet_export.deployment.fleet import Member
 from mobilenet_export.deployment.install import download, install
@@ -25,8 +25,6 @@ from mobilenet_export.devices import Connection, Processes, Settings, Target, tr
 from mobilenet_export.errors import ExitCode, MissingError, MnxError, UsageError, explain_error
 from mobilenet_export.pipeline.cache import cache_folder
 
-RESULTS = "devices"
-"""Folder of the bundle that results come back to."""
 _MOST_AT_ONCE = 32
 _LISTENS_S = 0.5
 """Windows hears Ctrl-C only between two waits."""
