@@ -235,6 +235,27 @@ def _unwritable(folder: Path, error: OSError) -> MissingError:
     return MissingError(f"cannot write {folder}: {error.strerror}", "give an --out that you may write to")
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all, and its folder where there is none.
+
+    Raises:
+        MissingError: It cannot be written.
+    """
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as stream:
+            partial = Path(stream.name)
+            stream.write(text)
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
+    except OSError as error:
+        raise MissingError(f"cannot write {path}: {error.strerror}", "check space and permissions") from None
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
 def write_document(folder: Path, document: Mapping[str, Any]) -> None:
     """Write `mnx.json`: keys in the order given, numbers as they are."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)

@@ -138,18 +138,47 @@ def drift_from_json(table: Mapping[str, Any]) -> DriftReport:
     Raises:
         KeyError, TypeError, ValueError: It is none.
     """
-    fields = {field.name: table[field.name] for field in dataclasses.fields(DriftReport)}
     lines = {name: tuple(map(str, table[name])) for name in ("failures", "doubts", "warnings")}
-    return DriftReport(**fields | lines | {"rows": tuple(_drift_row(row) for row in table["rows"])})
+    if int(table["images"]) < 1:
+        raise ValueError("drift on no images")
+    return DriftReport(
+        reference=str(table["reference"]),
+        data=str(table["data"]),
+        images=int(table["images"]),
+        labelled=int(table["labelled"]),
+        reference_top1_percent=_number(table["reference_top1_percent"]),
+        rows=tuple(_drift_row(row) for row in table["rows"]),
+        **lines,
+    )
 
 
 def _drift_row(table: Mapping[str, Any]) -> DriftRow:
-    fields = {field.name: table[field.name] for field in dataclasses.fields(DriftRow)}
-    if fields["sqnr_db"] is None:
-        fields["sqnr_db"] = math.inf if fields["max_abs"] == 0 else -math.inf
-    interval, referee = fields["top1_drop_interval_points"], fields["referee"]
-    fields["top1_drop_interval_points"] = tuple(map(float, interval)) if interval else None
-    return DriftRow(**fields | {"referee": Referee(**referee) if referee else None})
+    referee, interval = table["referee"], table["top1_drop_interval_points"]
+    ratio, largest = _number(table["sqnr_db"]), float(table["max_abs"])
+    if ratio is None:
+        ratio = math.inf if largest == 0 else -math.inf
+    texts = {name: str(table[name]) for name in ("file", "format", "precision", "runtime", "provider")}
+    return DriftRow(
+        **texts,  # type: ignore[arg-type]
+        top1_percent=_number(table["top1_percent"]),
+        top5_percent=_number(table["top5_percent"]),
+        top1_drop_points=_number(table["top1_drop_points"]),
+        top1_drop_interval_points=(float(interval[0]), float(interval[1])) if interval else None,
+        agreement_percent=float(table["agreement_percent"]),
+        sqnr_db=ratio,
+        cosine=float(table["cosine"]),
+        max_abs=largest,
+        kl=float(table["kl"]),
+        referee=_referee(referee) if referee else None,
+    )
+
+
+def _referee(table: Mapping[str, Any]) -> Referee:
+    return Referee(int(table["largest_lsb"]), float(table["equal_percent"]), int(table["images"]))
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,4 +243,6 @@ def curve_from_json(table: Mapping[str, Any]) -> LayerCurve:
                 sqnr_db={name: None if x is None else float(x) for name, x in ratios.items()},
             )
         )
+    if len(layers) < 2 or not files:
+        raise ValueError("there are none")
     return LayerCurve(str(table["data"]), int(table["images"]), files, tuple(layers))

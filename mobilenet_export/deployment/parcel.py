@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobilenet_export.bundle import CALIBRATION, DEVICE, DOCUMENT, EQUALIZATION, LAYERS, REPORT, RESULTS, RUN, Bundle
+from mobilenet_export.bundle import (
+    CALIBRATION,
+    DEVICE,
+    DOCUMENT,
+    EQUALIZATION,
+    LAYERS,
+    REPORT,
+    RESULTS,
+    RUN,
+    Bundle,
+)
 from mobilenet_export.errors import DamagedInputError, UsageError
 
 _STAYS = (RESULTS, REPORT, LAYERS, CALIBRATION, EQUALIZATION, DOCUMENT)

@@ -1,8 +1,8 @@
 """What is drawn: the error along the network, its ranges, and latency; as SVG that takes the page's colours.
 
-Matplotlib draws with colours that stand for others, and each is replaced by a variable of the page's style sheet, so
-that one drawing serves light, dark and print. Words stay text, in the page's font. Each figure is drawn twice, for
-desktops and for phones, and the style sheet shows one of them.
+Matplotlib draws with colours that stand for others, and each is replaced by a variable of the page's style sheet,
+so that one drawing serves light, dark and print. Words stay text, in the page's font. Each figure is drawn twice,
+for desktops and for phones, and the style sheet shows one of them.
 """
 
 import io
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from mobilenet_export.deployment.commands import printable
 from mobilenet_export.html_report.markup import Html, join, tag, text
+from mobilenet_export.latency import LatencyRow
 from mobilenet_export.report import LayerCurve
 
 _INK, _SOFT, _LINE = "#010101", "#010102", "#010103"
@@ -49,10 +50,9 @@ _SETTINGS: dict[str, Any] = {
 _INCH = 72
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-_WHISKERS = (5.0, 95.0)
+_DRAWN = (5, 25, 50, 75, 95)
+"""Percentiles that a box and its whiskers are."""
 _PRECISIONS = {"fp32": _SERIES[1], "fp16": _SERIES[2], "int8": _SERIES[0]}
-_BOX = 0.34
-"""Height of a box; 1 is the distance of two rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,22 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One row of a latency figure: its words, its precision, and every sample in ms."""
+    """One row of a latency figure: what ran, in what, and what was measured."""
 
-    words: str
-    precision: str
-    samples_ms: tuple[float, ...]
+    kind: str
+    where: str
+    row: LatencyRow
+
+    @property
+    def median(self) -> str:
+        """The median, with its unit."""
+        return f"{self.row.percentile_ms(50):.2f} ms"
+
+    @property
+    def five_numbers(self) -> dict[str, float]:
+        """What is drawn of it, by matplotlib's names."""
+        names = ("whislo", "q1", "med", "q3", "whishi")
+        return {name: self.row.percentile_ms(percent) for name, percent in zip(names, _DRAWN, strict=True)}
 
 
 def _draw(name: str, alt: str, height: Callable[[Form], float], paint: Callable[[Any, Form], None]) -> Html:
@@ -147,9 +158,11 @@ def draw_error(series: Sequence[Series], alt: str, along: str) -> Html:
         _plain(axes, grid="y")
         for index, one in enumerate(series):
             places, heights = zip(*one.points, strict=True)
-            style = {"linewidth": 3.2, "alpha": 0.45} if index == 0 else {"linewidth": 1.3}
             colour = _SERIES[index % len(_SERIES)]
-            axes.plot(places, heights, color=colour, marker="o", markersize=2.2, **style)
+            if index == 0 and len(series) > 1:
+                axes.plot(places, heights, color=colour, linewidth=6, alpha=0.35, solid_joinstyle="round")
+            else:
+                axes.plot(places, heights, color=colour, linewidth=1.2, marker="o", markersize=2.2)
         axes.set_ylim(bottom=0)
         axes.margins(x=0.01)
         axes.set_xlabel(along)
@@ -190,10 +203,10 @@ def draw_ranges(curve: LayerCurve, alt: str) -> Html:
 
 
 def draw_latency(boxes: Sequence[Box], alt: str, name: str) -> Html:
-    """Draw one box per row, its words above it: quartiles and median, whiskers from the 5th to the 95th percentile."""
+    """Draw one box per row, its words above it: quartiles, median, whiskers from the 5th to the 95th percentile."""
 
     def pitch(form: Form) -> float:
-        return 3.1 * form.font
+        return 2.9 * form.font if form.name == "wide" else 4.6 * form.font
 
     def height(form: Form) -> float:
         return 36 + pitch(form) * len(boxes)
@@ -202,20 +215,19 @@ def draw_latency(boxes: Sequence[Box], alt: str, name: str) -> Html:
         _place(axes, form, height(form), (4, 12, 34, 2))
         _plain(axes, grid="x")
         places = np.arange(len(boxes))
-        drawn = axes.boxplot(
-            [box.samples_ms for box in boxes],
+        drawn = axes.bxp(
+            [box.five_numbers for box in boxes],
             positions=places,
             orientation="horizontal",
-            widths=_BOX,
-            whis=_WHISKERS,
+            widths=0.9 * FORMS[0].font / pitch(form),
             showfliers=False,
             patch_artist=True,
             manage_ticks=False,
         )
-        _colour(drawn, [_PRECISIONS.get(box.precision, _SERIES[3]) for box in boxes])
+        _colour(drawn, [_PRECISIONS.get(box.row.precision, _SERIES[3]) for box in boxes])
         for place, box in zip(places, boxes, strict=True):
-            axes.text(0, place - 0.3, printable(box.words), va="bottom", ha="left")
-        axes.set_ylim(len(boxes) - 0.5, -0.75)
+            _write(axes, form, place - 0.75 * form.font / pitch(form), box)
+        axes.set_ylim(len(boxes) - 0.7, -0.8)
         axes.set_xlim(left=0)
         axes.set_yticks([])
         axes.set_xlabel("ms per inference")
@@ -223,11 +235,23 @@ def draw_latency(boxes: Sequence[Box], alt: str, name: str) -> Html:
     return _draw(f"latency-{name}", alt, height, paint)
 
 
+def _write(axes: Any, form: Form, place: float, box: Box) -> None:
+    """Write the words of a box above it: on one line, or where there is no room on two."""
+    kind, where = printable(box.kind), printable(box.where)
+    words = f"{kind} · {where}" if form.name == "wide" else f"{kind}\n{where}"
+    axes.text(0, place, words, va="bottom", ha="left", linespacing=1.25)
+    right = axes.get_yaxis_transform()
+    axes.text(1, place, box.median, va="bottom", ha="right", transform=right, weight="bold")
+
+
 def _colour(drawn: dict[str, list[Any]], colours: list[str]) -> None:
     for index, colour in enumerate(colours):
         drawn["boxes"][index].set(facecolor=colour, edgecolor="none", alpha=0.55)
         drawn["medians"][index].set(color=_INK, linewidth=1.6)
-        for line in (*drawn["whiskers"][2 * index : 2 * index + 2], *drawn["caps"][2 * index : 2 * index + 2]):
+        for line in (
+            *drawn["whiskers"][2 * index : 2 * index + 2],
+            *drawn["caps"][2 * index : 2 * index + 2],
+        ):
             line.set(color=colour, linewidth=1.2)
 
 

@@ -1,7 +1,6 @@
 """What a bundle holds, as values: everything that a report shows, read and checked in one place."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from mobilenet_export.deployment.measure import Check, read_check, read_latency
 from mobilenet_export.errors import DamagedInputError, MnxError
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.interpreter import softmax
+from mobilenet_export.latency import LatencyRow
 from mobilenet_export.quantized import Decision
 from mobilenet_export.report import DriftReport, LayerCurve, curve_from_json, drift_from_json
 from mobilenet_export.spec import ModelSpec
@@ -46,22 +46,6 @@ class ModelFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """One file in one runtime on a device, with every sample in ms, ascending."""
-
-    file: str
-    runtime: str
-    provider: str
-    threads: int
-    batch: int
-    samples_ms: tuple[float, ...]
-
-    def percentile_ms(self, percent: float) -> float:
-        """Return the smallest sample that at least `percent` of all do not exceed (nearest rank)."""
-        return self.samples_ms[max(math.ceil(percent / 100 * len(self.samples_ms)), 1) - 1]
-
-
-@dataclass(frozen=True, slots=True)
 class Device:
     """What came back of one device: how the bundle's check ended there, and how long inference took."""
 
@@ -69,7 +53,7 @@ class Device:
     verdict: str
     machine: str
     check: Check | None
-    timings: tuple[Timing, ...]
+    rows: tuple[LatencyRow, ...]
     notes: tuple[str, ...]
 
 
@@ -86,12 +70,10 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What two files made of the self-check's images: class probabilities, float32 (N, K)."""
+    """What a file made of the self-check's images: class probabilities, float32 (N, K)."""
 
-    first: ModelFile
-    second: ModelFile | None
-    first_shares: FloatArray
-    second_shares: FloatArray | None
+    file: ModelFile
+    shares: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +91,7 @@ class Holdings:
         pictures: Of the self-check.
         names: Of the pictures.
         labels: Class names.
-        answers: Of the self-check.
+        answers: Of the self-check: those of fp32, and of int8 or else fp16.
         recipe: The quantizer's knobs; empty without int8.
         decisions: What the quantizer tried.
         source: Kind, origin and hash of the weights.
@@ -128,7 +110,7 @@ class Holdings:
     pictures: tuple[Image.Image, ...]
     names: tuple[str, ...]
     labels: tuple[str, ...]
-    answers: Answers
+    answers: tuple[Answers, ...]
     recipe: Mapping[str, Any]
     decisions: tuple[Decision, ...]
     source: Mapping[str, str]
@@ -136,14 +118,13 @@ class Holdings:
     steps: tuple[str, ...]
     parts: Mapping[str, str]
 
-    def file(self, path: str) -> ModelFile | None:
-        """The model file of that name."""
-        return next((file for file in self.files if file.path == path), None)
-
     def kind(self, path: str) -> str:
         """What a file is, in a few words; its name where it is none of the bundle."""
-        found = self.file(path)
-        return found.kind if found else path
+        return next((file.kind for file in self.files if file.path == path), path)
+
+    def smallest(self, precision: str) -> int:
+        """Bytes of the smallest file of a precision; 0 where there is none."""
+        return min((file.bytes for file in self.files if file.precision == precision), default=0)
 
 
 def read_holdings(bundle: Bundle) -> Holdings:
@@ -152,13 +133,12 @@ def read_holdings(bundle: Bundle) -> Holdings:
     Raises:
         DamagedInputError: Something of the bundle is missing, damaged or changed.
     """
-    if changed := changed_files(bundle):
-        raise DamagedInputError(f"{bundle.folder}: {changed[0]}", _EXPORT_AGAIN)
-    bundle.artifacts()
-    recorded = read_recorded(bundle)
     devices, left_out = _read_devices(bundle.folder / RESULTS)
     try:
-        return _read_document(bundle, recorded, devices, left_out)
+        if changed := changed_files(bundle):
+            raise DamagedInputError(f"{bundle.folder}: {changed[0]}", _EXPORT_AGAIN)
+        bundle.artifacts()
+        return _read_document(bundle, read_recorded(bundle), devices, left_out)
     except _NOT_A_DOCUMENT as error:
         raise DamagedInputError(
             f"{bundle.folder / DOCUMENT}: not a bundle's document: {_reason(error)}", _EXPORT_AGAIN
@@ -183,7 +163,7 @@ def _read_document(
         labels=recorded.labels,
         answers=_answers(files, recorded),
         recipe=dict(document["recipe"] or {}),
-        decisions=tuple(Decision(**entry) for entry in document["decisions"]),
+        decisions=tuple(_decision(entry) for entry in document["decisions"]),
         source={name: str(document["source"][name]) for name in ("kind", "origin", "sha256")},
         versions={"mobilenet-export": str(document["mobilenet_export"])}
         | {str(name): str(number) for name, number in document["versions"].items()},
@@ -206,6 +186,11 @@ def _model_file(entry: Mapping[str, Any]) -> ModelFile:
     )
 
 
+def _decision(entry: Mapping[str, Any]) -> Decision:
+    before, after = float(entry["before_db"]), float(entry["after_db"])
+    return Decision(str(entry["step"]), before, after, bool(entry["kept"]), int(entry["images"]))
+
+
 def _shape(sizes: list[Any]) -> str:
     return "×".join(map(str, sizes))
 
@@ -223,19 +208,17 @@ def _calibration(bundle: Bundle, table: Mapping[str, Any] | None) -> Calibration
     )
 
 
-def _answers(files: tuple[ModelFile, ...], recorded: Recorded) -> Answers:
-    """Put the fp32 file's answers beside those of int8, or of what comes nearest to it."""
-
-    def first_of(precision: str) -> ModelFile | None:
-        return next((file for file in files if file.precision == precision), None)
-
-    def shares(file: ModelFile) -> FloatArray:
-        outputs = recorded.outputs[file.path]
-        return outputs if recorded.spec.softmax else softmax(outputs)
-
-    first = first_of("fp32") or files[0]
-    second = first_of("int8") or first_of("fp16")
-    return Answers(first, second, shares(first), shares(second) if second else None)
+def _answers(files: tuple[ModelFile, ...], recorded: Recorded) -> tuple[Answers, ...]:
+    """The first fp32 file's answers, and those of what is least like it."""
+    found = []
+    for precisions in (("fp32",), ("int8", "fp16")):
+        chosen = [file for name in precisions for file in files if file.precision == name][:1]
+        for file in chosen:
+            outputs = recorded.outputs[file.path]
+            if outputs.shape != (len(recorded.pictures), len(recorded.labels)):
+                raise ValueError(f"{file.path} answered with other classes than there are names")
+            found.append(Answers(file, outputs if recorded.spec.softmax else softmax(outputs)))
+    return tuple(found)
 
 
 def _read_curve(path: Path) -> LayerCurve | None:
@@ -271,7 +254,7 @@ def _read_device(path: Path) -> Device:
         verdict=str(document["verdict"]),
         machine=_machine(machine),
         check=check,
-        timings=tuple(_timing(row) for row in latency.document["rows"]) if latency else (),
+        rows=tuple(_latency_row(row) for row in latency.document["rows"]) if latency else (),
         notes=latency.notes if latency else (),
     )
 
@@ -281,13 +264,13 @@ def _machine(table: Mapping[str, Any]) -> str:
     return ", ".join([*words, f"{int(table['cores'])} cores"]) if table.get("cores") else ", ".join(words)
 
 
-def _timing(row: Mapping[str, Any]) -> Timing:
-    samples = sorted(float(sample) for samples in row["rounds_ms"] for sample in samples)
-    if not samples or not 0 <= samples[0] <= samples[-1] < math.inf or not np.isfinite(samples).all():
+def _latency_row(row: Mapping[str, Any]) -> LatencyRow:
+    rounds = tuple(tuple(float(sample) for sample in samples) for samples in row["rounds_ms"])
+    samples = np.array([sample for samples in rounds for sample in samples])
+    if not samples.size or not (np.isfinite(samples) & (samples >= 0)).all():
         raise ValueError("a row has no samples")
-    names = ("file", "runtime", "provider")
-    texts = {name: str(row[name]) for name in names}
-    return Timing(**texts, threads=int(row["threads"]), batch=int(row["batch"]), samples_ms=tuple(samples))
+    texts = {name: str(row[name]) for name in ("file", "precision", "runtime", "provider")}
+    return LatencyRow(**texts, threads=int(row["threads"]), batch=int(row["batch"]), rounds_ms=rounds)  # type: ignore[arg-type]
 
 
 def _reason(error: Exception) -> str:

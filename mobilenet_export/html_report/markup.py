@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from collections.abc import Iterable, Sequence
 from typing import NewType
 
@@ -10,12 +11,19 @@ from mobilenet_export.deployment.commands import printable
 Html = NewType("Html", str)
 """Text that is markup already."""
 
-_VOID = ("img", "meta")
+_VOID = ("img", "meta", "wbr")
+_UNIT = re.compile(r"(?<=\d) (?=%|dB|ms|px|MB|M\b)")
 
 
 def text(value: object) -> Html:
-    """Escape text."""
-    return Html(html.escape(printable(str(value))))
+    """Escape text; a number keeps its unit on its line."""
+    return Html(html.escape(_UNIT.sub("\N{NO-BREAK SPACE}", printable(str(value)))))
+
+
+def file_name(value: str) -> Html:
+    """Return a file's or layer's name, which a narrow screen breaks where a new word begins."""
+    words = [text(word) for word in re.split(r"(?<=[_./])", value)]
+    return tag("span", join(words, tag("wbr")), class_="file")
 
 
 def join(parts: Iterable[Html], between: str = "") -> Html:
@@ -76,6 +84,12 @@ def facts(pairs: Iterable[tuple[str, Html]]) -> Html:
     return tag("dl", *(tag("div", tag("dt", text(name)), tag("dd", value)) for name, value in pairs))
 
 
+def notes(lines: Iterable[str]) -> Html:
+    """Return remarks, one below the other; nothing without any."""
+    entries = [tag("li", text(line)) for line in lines]
+    return tag("ul", *entries, class_="note") if entries else Html("")
+
+
 def fold(title: str, *children: Html) -> Html:
     """Return what is shown on request, and in print."""
     return tag("details", tag("summary", text(title)), *children)
@@ -86,7 +100,7 @@ def jpeg(data: bytes, alt: str) -> Html:
     return tag("img", src="data:image/jpeg;base64," + base64.b64encode(data).decode(), alt=alt)
 
 
-def bar(share: float, words: str, kind: str = "") -> Html:
-    """Return a number with a bar as long as its share of 1."""
-    length = f"--share:{100 * min(max(share, 0.0), 1.0):.2f}%"
-    return tag("span", tag("span", text(words)), class_=f"bar {kind}".strip(), style=length)
+def bar(share: float, words: str, kind: str) -> Html:
+    """Return a number, and beside it a bar as long as its share of 1."""
+    length = f"width:{100 * min(max(share, 0.0), 1.0):.2f}%"
+    return tag("span", tag("span", text(words)), tag("i", tag("b", class_=kind, style=length)), class_="bar")

@@ -3,6 +3,7 @@
 spec ─▶ reference (module) ─▶ source (graph) ─┬─▶ fp32, fp16 files
 images ─▶ activations ─▶ quantized graph ─────┴─▶ int8 files ─▶ sessions ─▶ drift ─▶ bundle
 bundle ─▶ integers, layer by layer against the source ─▶ layer report
+bundle ─▶ report.html; bundles ─▶ one page that compares them
 bundle ─▶ page ─▶ browsers: check, bench ─▶ bundle/devices/
 bundle ─▶ devices: probe ─▶ choose ─▶ send ─▶ check, bench ─▶ bundle/devices/
 files ─▶ sessions ─▶ latency report; files, tables of releases and boards ─▶ compat report
@@ -16,6 +17,7 @@ from mobilenet_export.pipeline.deploy import DeployRequest, deploy
 from mobilenet_export.pipeline.doctor import diagnose
 from mobilenet_export.pipeline.export import Export, ExportRequest, check_request, export
 from mobilenet_export.pipeline.lint import LintRequest, lint
+from mobilenet_export.pipeline.report import ReportRequest, report
 from mobilenet_export.pipeline.validate import ValidateRequest, find_target, validate
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "Export",
     "ExportRequest",
     "LintRequest",
+    "ReportRequest",
     "ValidateRequest",
     "analyze",
     "cache_folder",
@@ -37,5 +40,6 @@ __all__ = [
     "find_target",
     "lint",
     "measure_latency",
+    "report",
     "validate",
 ]

@@ -36,10 +36,10 @@ from mobilenet_export.graph import FloatArray
 from mobilenet_export.images import Choice, ImageSet
 from mobilenet_export.pipeline.evidence import hash_images, printable, values_of
 from mobilenet_export.pipeline.reference import Source
+from mobilenet_export.pipeline.report import render
 from mobilenet_export.plugins import load_plugin
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe
-from mobilenet_export.pipeline.report import render
 from mobilenet_export.report import DriftReport, LayerCurve
 from mobilenet_export.runtimes import available_runtimes
 from mobilenet_export.shipped import shipped_path
