@@ -25,6 +25,14 @@ LABELS = "labels.txt"
 SELF_CHECK = "self_check"
 RUN, DEVICE = "run.py", "device.zip"
 """What checks and runs the files where this package is not installed."""
+LAYERS = "layers.json"
+"""Of int8 files: the error and the range of every layer."""
+CALIBRATION = "calibration.jpg"
+"""Some of the images that calibrated, where they may be shown."""
+RESULTS = "devices"
+"""Folder of what came back of devices."""
+REPORT = "report.html"
+"""All of it as a page; written anew by `mnx report`, so no hash of it is kept."""
 EQUALIZATION = "equalization.safetensors"
 """Where int8 files hold tensors multiplied per channel: the factors by tensor name, float32 (C,)."""
 
@@ -225,6 +233,27 @@ def _unwritable(folder: Path, error: OSError) -> MissingError:
             f"the disk ran full while {folder} was written", "free some space; nothing was left behind"
         )
     return MissingError(f"cannot write {folder}: {error.strerror}", "give an --out that you may write to")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all, and its folder where there is none.
+
+    Raises:
+        MissingError: It cannot be written.
+    """
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as stream:
+            partial = Path(stream.name)
+            stream.write(text)
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
+    except OSError as error:
+        raise MissingError(f"cannot write {path}: {error.strerror}", "check space and permissions") from None
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
 
 
 def write_document(folder: Path, document: Mapping[str, Any]) -> None:

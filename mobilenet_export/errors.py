@@ -26,6 +26,7 @@ class ExitCode(IntEnum):
 EXPORT_PACKAGES = {
     "ai_edge_litert": "ai-edge-litert",
     "flatbuffers": "flatbuffers",
+    "matplotlib": "matplotlib",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "onnxsim": "onnxsim",

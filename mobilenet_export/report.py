@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +22,14 @@ class Referee:
     largest_lsb: int
     equal_percent: float
     images: int
+
+    @property
+    def words(self) -> str:
+        """How far the logits are from exact arithmetic, such as `≤ 2 LSB, 63 % =`."""
+        if self.largest_lsb == 0:
+            return "bit-equal"
+        share = math.floor(self.equal_percent * 10) / 10  # never 100 where one is not equal
+        return f"≤ {self.largest_lsb} LSB, {share:.1f} % ="
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +130,119 @@ def _json_row(row: DriftRow) -> dict[str, Any]:
             float(f"{bound:.6g}") for bound in row.top1_drop_interval_points
         ]
     return table
+
+
+def drift_from_json(table: Mapping[str, Any]) -> DriftReport:
+    """Read a report back from what `DriftReport.to_json` made of it.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is none.
+    """
+    lines = {name: tuple(map(str, table[name])) for name in ("failures", "doubts", "warnings")}
+    if int(table["images"]) < 1:
+        raise ValueError("drift on no images")
+    return DriftReport(
+        reference=str(table["reference"]),
+        data=str(table["data"]),
+        images=int(table["images"]),
+        labelled=int(table["labelled"]),
+        reference_top1_percent=_number(table["reference_top1_percent"]),
+        rows=tuple(_drift_row(row) for row in table["rows"]),
+        **lines,
+    )
+
+
+def _drift_row(table: Mapping[str, Any]) -> DriftRow:
+    referee, interval = table["referee"], table["top1_drop_interval_points"]
+    ratio, largest = _number(table["sqnr_db"]), float(table["max_abs"])
+    if ratio is None:
+        ratio = math.inf if largest == 0 else -math.inf
+    texts = {name: str(table[name]) for name in ("file", "format", "precision", "runtime", "provider")}
+    return DriftRow(
+        **texts,  # type: ignore[arg-type]
+        top1_percent=_number(table["top1_percent"]),
+        top5_percent=_number(table["top5_percent"]),
+        top1_drop_points=_number(table["top1_drop_points"]),
+        top1_drop_interval_points=(float(interval[0]), float(interval[1])) if interval else None,
+        agreement_percent=float(table["agreement_percent"]),
+        sqnr_db=ratio,
+        cosine=float(table["cosine"]),
+        max_abs=largest,
+        kl=float(table["kl"]),
+        referee=_referee(referee) if referee else None,
+    )
+
+
+def _referee(table: Mapping[str, Any]) -> Referee:
+    return Referee(int(table["largest_lsb"]), float(table["equal_percent"]), int(table["images"]))
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerError:
+    """What int8 makes of one layer's output, or of the input.
+
+    Attributes:
+        layer: Its name.
+        kind: Such as `1×1 conv`.
+        shape: Of its output, (C, H, W) or (C,).
+        low: The real value that the integer 0 stands for.
+        high: The real value that 255 stands for.
+        sqnr_db: Against fp32, by runtime, with all layers before it in int8, too; None where it is not finite.
+    """
+
+    layer: str
+    kind: str
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    sqnr_db: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCurve:
+    """The error of int8 along a network, in the order in which its layers run.
+
+    Attributes:
+        data: Where the images are from.
+        images: How many.
+        files: Runtime → the file whose integers it ran.
+        layers: The input, and every layer up to the logits.
+    """
+
+    data: str
+    images: int
+    files: Mapping[str, str]
+    layers: tuple[LayerError, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the curve as a JSON-able table."""
+        return dataclasses.asdict(self)
+
+
+def curve_from_json(table: Mapping[str, Any]) -> LayerCurve:
+    """Read a curve back from what `LayerCurve.to_json` made of it.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is none.
+    """
+    files = {str(name): str(file) for name, file in table["files"].items()}
+    layers = []
+    for row in table["layers"]:
+        ratios = {name: row["sqnr_db"][name] for name in files}
+        layers.append(
+            LayerError(
+                layer=str(row["layer"]),
+                kind=str(row["kind"]),
+                shape=tuple(map(int, row["shape"])),
+                low=float(row["low"]),
+                high=float(row["high"]),
+                sqnr_db={name: None if x is None else float(x) for name, x in ratios.items()},
+            )
+        )
+    if len(layers) < 2 or not files:
+        raise ValueError("there are none")
+    return LayerCurve(str(table["data"]), int(table["images"]), files, tuple(layers))

@@ -78,7 +78,7 @@ class TensorSums:
         self.lowest = np.minimum(self.lowest, channels.min(axis=1))
         self.highest = np.maximum(self.highest, channels.max(axis=1))
         errors = np.square(np.clip(np.rint(steps), 0, 255) - steps, dtype=np.float64)
-        outside = (steps < -0.5) | (steps > 255.5)
+        outside = ~((steps >= -0.5) & (steps <= 255.5))  # what is not a number, too
         self.values += steps.size
         self.clipped += int(np.count_nonzero(outside))
         self.rounding += float(errors.sum())

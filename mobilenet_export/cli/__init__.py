@@ -19,6 +19,7 @@ from mobilenet_export.cli.inspect import inspect_command
 from mobilenet_export.cli.models import models_command
 from mobilenet_export.cli.phone import phone_command
 from mobilenet_export.cli.recipes import recipes_command
+from mobilenet_export.cli.report import report_command
 from mobilenet_export.cli.snippet import snippet_command
 from mobilenet_export.cli.terminal import prepare_streams, say, say_error
 from mobilenet_export.cli.validate import validate_command
@@ -55,6 +56,7 @@ app.add_typer(calibration)
 app.command("analyze", short_help="Show which layers int8 loses accuracy in.")(analyze_command)
 app.command("bench", short_help="Measure latency.")(bench_command)
 app.command("compat", short_help="Say which runtimes and devices load the files.")(compat_command)
+app.command("report", short_help="Write a bundle's report.html, or compare several.")(report_command)
 app.command("deploy", short_help="Send a bundle to devices, check and measure it there.")(deploy_command)
 app.command("snippet", short_help="Print the code by which an app runs a file.")(snippet_command)
 app.command("doctor", short_help="Say which runtimes and providers work here.")(doctor_command)

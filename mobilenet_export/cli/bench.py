@@ -1,5 +1,6 @@
 """`mnx bench`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +37,9 @@ def bench_command(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Your own weights, for --runtime torch.", metavar="FILE")
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep every sample in the bundle, for `mnx report`.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document with every sample on stdout.")
     ] = False,
@@ -46,7 +50,12 @@ def bench_command(
     """
     from mobilenet_export.agent.bench import parse_threads  # noqa: PLC0415 (imports numpy)
     from mobilenet_export.checks.latency import Plan  # noqa: PLC0415
-    from mobilenet_export.pipeline.bench import BenchRequest, measure_latency  # noqa: PLC0415
+    from mobilenet_export.pipeline.bench import (  # noqa: PLC0415
+        BenchRequest,
+        bundle_to_keep,
+        keep_latency,
+        measure_latency,
+    )
 
     request = BenchRequest(
         targets=tuple(targets),
@@ -57,11 +66,15 @@ def bench_command(
         checkpoint=checkpoint,
         resolution_px=resolution,
     )
+    bundle = bundle_to_keep(request.targets) if keep else None
     report = measure_latency(request, terminal.progress)
     if as_json:
         terminal.print_json(report.to_json())
     else:
         print_latency(report)
+    if bundle is not None:
+        terminal.say(f"kept {keep_latency(bundle, report)}")
+        terminal.say(f"\nnext: mnx report {shlex.quote(str(bundle.folder))}")
 
 
 def print_latency(report: "LatencyReport") -> None:

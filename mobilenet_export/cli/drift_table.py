@@ -68,13 +68,7 @@ def measures(row: DriftRow, report: DriftReport) -> list[str]:
 
 def referee(row: DriftRow) -> str:
     """Say how far a row's logits are from exact arithmetic, such as `≤ 2 LSB, 63 % =`."""
-    found = row.referee
-    if found is None:
-        return "–"
-    if found.largest_lsb == 0:
-        return "bit-equal"
-    share = math.floor(found.equal_percent * 10) / 10  # never 100 where one is not equal
-    return f"≤ {found.largest_lsb} LSB, {share:.1f} % ="
+    return row.referee.words if row.referee else "–"
 
 
 def referee_note(report: DriftReport) -> str:

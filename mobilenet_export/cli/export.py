@@ -70,6 +70,9 @@ def export_command(
     std: Annotated[
         str | None, typer.Option(help="R,G,B of pixels in 0 to 1; needed for an .onnx.", metavar="LIST")
     ] = None,
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="Show some of your --calibration images in report.html.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Neither use nor keep int8 results; MNX_CACHE=DIR moves them.")
@@ -90,6 +93,8 @@ def export_command(
     chosen = find_recipe(recipe)
     if recipe != DEFAULT_RECIPE and not int8:
         raise UsageError(f"--recipe {recipe} is of int8 files, and none are written", "give --int8 too")
+    if thumbnails and calibration is None:
+        raise UsageError("--thumbnails is of your own images", "give --calibration too, or leave it out")
     own = _own_onnx(model, arch)
     _refuse_with_onnx(
         own,
@@ -127,6 +132,7 @@ def export_command(
         calibration=calibration,
         labels=labels,
         io=_io(io, _formats(formats), int8=int8),
+        thumbnails=thumbnails,
         force=force,
         cache=None if no_cache else cache_folder(),
     )

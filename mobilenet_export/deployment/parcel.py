@@ -7,10 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobilenet_export.bundle import DEVICE, DOCUMENT, EQUALIZATION, RUN, Bundle
+from mobilenet_export.bundle import (
+    CALIBRATION,
+    DEVICE,
+    DOCUMENT,
+    EQUALIZATION,
+    LAYERS,
+    REPORT,
+    RESULTS,
+    RUN,
+    Bundle,
+)
 from mobilenet_export.errors import DamagedInputError, UsageError
 
-_STAYS = ("devices", "report.html", EQUALIZATION, DOCUMENT)
+_STAYS = (RESULTS, REPORT, LAYERS, CALIBRATION, EQUALIZATION, DOCUMENT)
 """What only the computer that exported has a use for, and the document, of which the device gets its own."""
 _PIECE_BYTES = 1 << 16
 

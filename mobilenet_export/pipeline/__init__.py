@@ -4,6 +4,7 @@ spec ─▶ reference (module) ─▶ source (graph) ─┬─▶ fp32, fp16 fil
 checkpoint ─▶ weights in our form, variant, card
 images ─▶ activations ─▶ quantized graph ─────┴─▶ int8 files ─▶ sessions ─▶ drift ─▶ bundle
 bundle ─▶ integers, layer by layer against the source ─▶ layer report
+bundle ─▶ report.html; bundles ─▶ one page that compares them
 bundle ─▶ page ─▶ browsers: check, bench ─▶ bundle/devices/
 bundle ─▶ devices: probe ─▶ choose ─▶ send ─▶ check, bench ─▶ bundle/devices/
 files ─▶ sessions ─▶ latency report; files, tables of releases and boards ─▶ compat report
@@ -19,6 +20,7 @@ from mobilenet_export.pipeline.export import Export, ExportRequest, check_reques
 from mobilenet_export.pipeline.importing import Imported, ImportRequest, import_checkpoint
 from mobilenet_export.pipeline.lint import LintRequest, lint
 from mobilenet_export.pipeline.reference import open_checkpoint, unknown_preprocessing
+from mobilenet_export.pipeline.report import ReportRequest, report
 from mobilenet_export.pipeline.validate import ValidateRequest, find_target, validate
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "ImportRequest",
     "Imported",
     "LintRequest",
+    "ReportRequest",
     "ValidateRequest",
     "analyze",
     "cache_folder",
@@ -44,6 +47,7 @@ __all__ = [
     "lint",
     "measure_latency",
     "open_checkpoint",
+    "report",
     "unknown_preprocessing",
     "validate",
 ]

@@ -132,16 +132,21 @@ def int8_files(bundle: Path, target: Target) -> dict[str, Artifact]:
     Raises:
         UsageError: There is none.
     """
-    found = {
-        engine.name: artifact
-        for engine in available_runtimes()
-        for form in reversed(engine.formats)  # so that its own stays
-        for artifact in reversed(target.artifacts)
-        if artifact.precision == "int8" and artifact.format == form
-    }
+    found = files_by_runtime(target.artifacts)
     if not found:
         raise UsageError(f"{bundle} holds no int8 file", "export it with --int8")
     return found
+
+
+def files_by_runtime(artifacts: Sequence[Artifact]) -> dict[str, Artifact]:
+    """Return the first int8 file that each runtime here reads, by the runtime's name."""
+    return {
+        engine.name: artifact
+        for engine in available_runtimes()
+        for form in reversed(engine.formats)  # so that its own stays
+        for artifact in reversed(artifacts)
+        if artifact.precision == "int8" and artifact.format == form
+    }
 
 
 def engines_of(files: dict[str, Artifact]) -> tuple[Runtime, ...]:

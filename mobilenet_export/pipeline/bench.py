@@ -1,6 +1,7 @@
 """`bench`: latency of bundles and model files in every runtime here, and of torch beside them."""
 
 import dataclasses
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,10 @@ from mobilenet_export.agent.request import find_engines
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.bundle import DOCUMENT, Bundle, read_bundle
 from mobilenet_export.checks.latency import Plan
+from mobilenet_export.deployment.measure import read_latency
 from mobilenet_export.errors import UsageError
 from mobilenet_export.latency import LatencyReport
+from mobilenet_export.pipeline.deploy import DeviceReport, write_results
 from mobilenet_export.pipeline.stages import Progress, Stages, silent
 from mobilenet_export.pipeline.validate import ValidateRequest, bare_artifact, find_target, reopen_reference
 from mobilenet_export.runtimes import Session, runtime
@@ -111,6 +114,29 @@ def _bundle_with(path: Path) -> Bundle | None:
         return None
     bundle = read_bundle(path.parent)
     return bundle if path.name in [entry["path"] for entry in bundle.document["files"]] else None
+
+
+def bundle_to_keep(targets: tuple[Path, ...]) -> Bundle:
+    """Return the one bundle that samples are to be kept in.
+
+    Raises:
+        UsageError: The targets are something else.
+        DamagedInputError: It cannot be read.
+    """
+    if len(targets) != 1 or not targets[0].is_dir():
+        raise UsageError("--keep is of one bundle, and nothing beside it", "measure the others without it")
+    return read_bundle(targets[0])
+
+
+def keep_latency(bundle: Bundle, report: LatencyReport) -> Path:
+    """Write what was measured here into the bundle, as if this computer were a device, and return where.
+
+    Raises:
+        MissingError: It cannot be written.
+    """
+    name = platform.node() or "this-computer"
+    latency = read_latency(name, report.to_json())
+    return write_results(bundle, DeviceReport(name, bundle.folder.name, latency=latency))
 
 
 def open_torch(request: BenchRequest) -> Session:

@@ -19,12 +19,16 @@ from mobilenet_export import __version__, images
 from mobilenet_export.agent import MODULES
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.bundle import (
+    CALIBRATION,
     DEVICE,
     EQUALIZATION,
     LABELS,
+    LAYERS,
+    REPORT,
     RUN,
     SCHEMA,
     SELF_CHECK,
+    read_bundle,
     write_document,
 )
 from mobilenet_export.formats import Format
@@ -32,20 +36,24 @@ from mobilenet_export.graph import FloatArray
 from mobilenet_export.images import Choice, ImageSet
 from mobilenet_export.pipeline.evidence import hash_images, printable, values_of
 from mobilenet_export.pipeline.reference import Source
+from mobilenet_export.pipeline.report import render
 from mobilenet_export.plugins import load_plugin
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe
-from mobilenet_export.report import DriftReport
+from mobilenet_export.report import DriftReport, LayerCurve
 from mobilenet_export.runtimes import available_runtimes
 from mobilenet_export.spec import spec_to_table
+from mobilenet_export.thumbnails import contact_sheet
 
 SELF_CHECK_IMAGES = 4
+_SHEET = (12, 96, 6)
+"""Images of the contact sheet, the side of each in px, columns."""
 _SELF_CHECK_CROPS = ((0, 0, 256, 211), (0, 0, 199, 256))
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """All that goes into a bundle."""
+    """All that goes into a bundle; `shows_images`: some of those that calibrated, too."""
 
     recipe: QuantRecipe
     source: Source
@@ -54,10 +62,12 @@ class Contents:
     artifacts: tuple[Artifact, ...]
     labels: tuple[str, ...]
     drift: DriftReport
+    layers: LayerCurve | None
+    shows_images: bool
 
 
 def fill_bundle(folder: Path, contents: Contents) -> None:
-    """Write the files, their table of contents, the class names, the notice and the self-check."""
+    """Write the files, their table of contents, the class names, the notice, the self-check and the report."""
     for artifact in contents.artifacts:
         (folder / artifact.file).write_bytes(artifact.data)
     for name, data in _companions(contents.artifacts):
@@ -68,9 +78,15 @@ def fill_bundle(folder: Path, contents: Contents) -> None:
         (folder / "WEIGHTS.md").write_bytes(card.read_bytes())
     if factors := _equalization(contents):
         (folder / EQUALIZATION).write_bytes(factors)
+    if contents.layers:
+        text = json.dumps(contents.layers.to_json(), separators=(",", ":"), allow_nan=False)
+        (folder / LAYERS).write_text(text + "\n", encoding="utf-8")
+    if contents.shows_images and (sheet := contact_sheet(contents.choice.calibrate, *_SHEET)):
+        (folder / CALIBRATION).write_bytes(sheet)
     self_check = write_self_check(folder / SELF_CHECK, contents)
     write_device_code(folder)
     write_document(folder, describe(contents, self_check) | {"parts": hash_parts(folder, contents)})
+    (folder / REPORT).write_text(render(read_bundle(folder)).html, encoding="utf-8")
 
 
 def _companions(artifacts: Sequence[Artifact]) -> Iterator[tuple[str, bytes]]:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import posixpath
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from mobilenet_export.bundle import Bundle
+from mobilenet_export.bundle import RESULTS, Bundle, write_whole
 from mobilenet_export.deployment.choose import Choice, Wishes, candidates, choose, find_runtime
 from mobilenet_export.deployment.fleet import Member
 from mobilenet_export.deployment.install import download, install
@@ -25,8 +24,6 @@ from mobilenet_export.devices import Connection, Processes, Settings, Target, tr
 from mobilenet_export.errors import ExitCode, MissingError, MnxError, UsageError, explain_error
 from mobilenet_export.pipeline.cache import cache_folder
 
-RESULTS = "devices"
-"""Folder of the bundle that results come back to."""
 _MOST_AT_ONCE = 32
 _LISTENS_S = 0.5
 """Windows hears Ctrl-C only between two waits."""
@@ -96,12 +93,14 @@ class DeviceReport:
     unchecked: str | None = None
 
     @property
-    def verdict(self) -> Literal["pass", "fail", "error", "sent", "planned"]:
+    def verdict(self) -> Literal["pass", "fail", "error", "measured", "sent", "planned"]:
         """How it ended."""
         if self.error is not None:
             return "error"
         if self.check is not None:
             return self.check.verdict
+        if self.latency is not None:
+            return "measured"
         return "sent" if self.unchecked else "planned"
 
     def recommended(self) -> LatencyRow | None:
@@ -275,19 +274,7 @@ def write_results(bundle: Bundle, report: DeviceReport) -> Path:
     """
     path = bundle.folder / RESULTS / f"{_file_name(report.host)}.json"
     text = json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    partial: Path | None = None
-    try:
-        path.parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as stream:
-            partial = Path(stream.name)
-            stream.write(text)
-        partial.chmod(0o644)
-        partial.replace(path)
-    except OSError as error:
-        raise MissingError(f"cannot write {path}: {error.strerror}", "check space and permissions") from None
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
+    write_whole(path, text)
     return path
 
 

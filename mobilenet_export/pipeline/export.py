@@ -27,7 +27,9 @@ from mobilenet_export.pipeline.evidence import (
     values_of,
 )
 from mobilenet_export.pipeline.finite import finite, naming_images, refuse_not_finite_outputs
+from mobilenet_export.pipeline.layer_curve import CURVE_IMAGES, measure_curve
 from mobilenet_export.pipeline.reference import Origin, Source, capture, class_names, open_reference
+from mobilenet_export.pipeline.report import check_plotting
 from mobilenet_export.pipeline.stages import Progress, Stages, silent
 from mobilenet_export.pipeline.validate import not_judged
 from mobilenet_export.plugins import load_plugin
@@ -69,6 +71,8 @@ class ExportRequest:
             uint8 as well.
         force: Replace a bundle that is there.
         cache: Folder that int8 results are kept in for the next run; None computes anew and keeps nothing.
+        thumbnails: Put small copies of the user's own calibration images into the bundle; of shipped ones they are
+            there anyway.
     """
 
     spec: ModelSpec
@@ -86,6 +90,7 @@ class ExportRequest:
     io: tuple[InputOutput, ...] | None = None
     force: bool = False
     cache: Path | None = None
+    thumbnails: bool = False
 
     @property
     def origin(self) -> Origin:
@@ -136,6 +141,7 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
         UsageError, MissingError, DamagedInputError: What the user can mend; nothing is left behind.
     """
     check_place(request.out, force=request.force)
+    check_plotting()
     labels = None if request.onnx else class_names(request.spec, request.labels)
     stages = Stages(progress)
     with stages("choose images", request.recipe.calibration_images + request.recipe.check_images) as advance:
@@ -158,8 +164,16 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
         artifacts = write_artifacts(request, spellings)
     with stages("check drift", len(choice.check)) as advance:
         drift = check_drift(source, artifacts, choice.check, advance)
+    layers = None
+    if quantized:
+        with stages("look into the layers", CURVE_IMAGES) as advance:
+            layers = measure_curve(source, quantized, artifacts, choice.check, advance)
+    shows_images = quantized is not None and (request.calibration is None or request.thumbnails)
+    contents = Contents(
+        request.recipe, source, choice, quantized, artifacts, labels, drift, layers, shows_images
+    )
     with stages("write the bundle"), new_bundle(request.out, force=request.force) as folder:
-        fill_bundle(folder, Contents(request.recipe, source, choice, quantized, artifacts, labels, drift))
+        fill_bundle(folder, contents)
     warnings = warnings_of(choice.calibrate, source.spec, quantized) if quantized else ()
     notes = (*([note] if note else []), *not_judged(drift, source.spec.limits))
     bundle = read_bundle(request.out)
@@ -181,6 +195,7 @@ def check_request(request: ExportRequest) -> None:
         UsageError, MissingError, DamagedInputError: What the user can mend.
     """
     check_place(request.out, force=request.force)
+    check_plotting()
     if request.onnx is None:
         class_names(request.spec, request.labels)
     choose_images(request.calibration, request.recipe)
