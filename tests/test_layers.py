@@ -27,6 +27,8 @@ VALUES = [
     "report",
     "findings",
     "latency",
+    "candidate",
+    "published",
     "machine",
     "bundle",
     "errors",
