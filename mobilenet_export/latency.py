@@ -138,6 +138,11 @@ class LatencyRow:
         }
 
 
+def median_high(medians: Sequence[float]) -> float:
+    """Return the upper end of the 95 % interval of a median, from the medians of rounds; of few, their maximum."""
+    return sorted(medians)[-1 - _cut(len(medians))]
+
+
 def _cut(rounds: int) -> int:
     """How many of the ordered ratios lie below the 95 % interval of their median; none of fewer than 6 rounds."""
     total, cut = 0.0, 0

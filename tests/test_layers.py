@@ -28,6 +28,8 @@ VALUES = [
     "report",
     "findings",
     "latency",
+    "candidate",
+    "published",
     "machine",
     "bundle",
     "errors",

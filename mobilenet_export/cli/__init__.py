@@ -18,6 +18,7 @@ from mobilenet_export.cli.importing import import_command
 from mobilenet_export.cli.inspect import inspect_command
 from mobilenet_export.cli.models import models_command
 from mobilenet_export.cli.phone import phone_command
+from mobilenet_export.cli.pick import pick_command
 from mobilenet_export.cli.recipes import recipes_command
 from mobilenet_export.cli.report import report_command
 from mobilenet_export.cli.snippet import snippet_command
@@ -55,6 +56,7 @@ app.command("validate", short_help="Check files against the original.")(validate
 app.add_typer(calibration)
 app.command("analyze", short_help="Show which layers int8 loses accuracy in.")(analyze_command)
 app.command("bench", short_help="Measure latency.")(bench_command)
+app.command("pick", short_help="Find the best network within a budget.")(pick_command)
 app.command("compat", short_help="Say which runtimes and devices load the files.")(compat_command)
 app.command("report", short_help="Write a bundle's report.html, or compare several.")(report_command)
 app.command("deploy", short_help="Send a bundle to devices, check and measure it there.")(deploy_command)

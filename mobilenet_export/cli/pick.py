@@ -1,0 +1,259 @@
+"""`mnx pick`."""
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from mobilenet_export.cli import terminal
+from mobilenet_export.errors import ExitCode, UsageError, unknown_name
+
+_Item = TypeVar("_Item")
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.table import Table
+
+    from mobilenet_export.artifact import Precision
+    from mobilenet_export.candidate import Candidate
+    from mobilenet_export.pipeline.pick import PickReport
+
+
+def pick_command(
+    bundles: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Your own, to choose from instead.", metavar="[BUNDLE…]", show_default=False),
+    ] = None,
+    max_ms: Annotated[float | None, typer.Option(help="Most latency of one image.", metavar="MS")] = None,
+    max_mb: Annotated[
+        float | None, typer.Option(help="Largest file, 1 MB = 10⁶ bytes.", metavar="MB")
+    ] = None,
+    max_memory: Annotated[
+        float | None, typer.Option(help="Most memory of the process, Python included.", metavar="MIB")
+    ] = None,
+    min_top1: Annotated[float | None, typer.Option(help="Least top-1.", metavar="PERCENT")] = None,
+    arch: Annotated[str | None, typer.Option(help="v1, v2; default both.", metavar="LIST")] = None,
+    widths: Annotated[
+        str | None, typer.Option(help="Default those with a published top-1.", metavar="LIST")
+    ] = None,
+    resolutions: Annotated[
+        str | None, typer.Option(help="Default those with a published top-1.", metavar="LIST")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, int8.", metavar="LIST")] = "fp32,int8",
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(help="May be repeated; default all there.", metavar="NAME[:PROVIDER]"),
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Of the runtime.", metavar="N", min=1, max=64)] = 1,
+    device: Annotated[
+        str | None, typer.Option(help="Measure there, as `mnx deploy` reaches it.", metavar="HOST")
+    ] = None,
+    ssh_config: Annotated[
+        Path | None,
+        typer.Option(help="In place of ~/.ssh/config.", metavar="FILE", envvar="MNX_SSH_CONFIG"),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled images, for the top-1 of bundles.", metavar="DIR")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="CSV of file,label.", metavar="CSV")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Use N images at most, drawn from all.", metavar="N", min=1)
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(help="Scheduler whose workers measure top-1; they see DIR too.", metavar="ADDRESS"),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw latency and top-1 to this .png or .svg.", metavar="FILE")
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Measure all anew; MNX_CACHE=DIR moves what is kept.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Find the most accurate network within a budget of latency, size and memory.
+
+    Measures networks of all widths and sizes in fp32 and int8, in every runtime, here or on a device. Top-1 is as
+    published, or measured of your own bundles. What was measured is kept, so the next run goes on from there. The
+    best is measured again before it is named. Exit code 1 where nothing fits.
+
+    \b
+    Examples:
+      mnx pick --max-ms 15 --max-mb 2
+      mnx pick --max-ms 30 --min-top1 65 --device pi@raspberrypi.local
+      mnx pick --arch v2 --precision int8 --runtime litert --plot pick.png
+      mnx pick small/ large/ --data val/ --labels val.csv --max-ms 10
+    """  # noqa: D301 (click keeps the lines after a backspace as they are)
+    from mobilenet_export.candidate import Budget  # noqa: PLC0415 (imports numpy)
+    from mobilenet_export.cli.layer_plot import check_plot  # noqa: PLC0415
+    from mobilenet_export.devices import Settings, StoppedError  # noqa: PLC0415
+    from mobilenet_export.pipeline.accuracy import Labelled  # noqa: PLC0415
+    from mobilenet_export.pipeline.cache import cache_folder  # noqa: PLC0415
+    from mobilenet_export.pipeline.pick import Grid, PickRequest, pick  # noqa: PLC0415
+
+    if plot:
+        check_plot(plot)
+    if data is None and (labels or limit or dask):
+        raise UsageError("--labels, --limit and --dask are of --data", "give --data DIR too")
+    request = PickRequest(
+        budget=Budget(
+            _above_zero("--max-ms", max_ms),
+            _above_zero("--max-mb", max_mb),
+            _above_zero("--max-memory", max_memory),
+            _above_zero("--min-top1", min_top1),
+        ),
+        grid=Grid(
+            _items("--arch", arch, str),
+            _items("--widths", widths, float),
+            _items("--resolutions", resolutions, int),
+            _precisions(precision),
+        ),
+        bundles=tuple(bundles or ()),
+        labelled=Labelled(data, labels, limit, dask) if data else None,
+        runtimes=tuple(runtime or ()),
+        threads=threads,
+        device=device,
+        settings=Settings(ssh_config, ask=sys.stdin.isatty() and sys.stderr.isatty()),
+        cache=None if no_cache else cache_folder(),
+    )
+    try:
+        report = pick(request, terminal.progress)
+    except KeyboardInterrupt:
+        kept = (
+            "nothing was kept"
+            if no_cache
+            else "what was measured is kept: the same command goes on from there"
+        )
+        raise StoppedError("interrupted", kept) from None
+    if plot:
+        from mobilenet_export.cli.pick_plot import draw_front  # noqa: PLC0415
+
+        draw_front(report, plot)
+    if as_json:
+        terminal.print_json(report.to_json())
+    else:
+        _print(report)
+    _say_verdict(report)
+    if report.winner is None:
+        raise typer.Exit(ExitCode.CHECK_FAILED)
+
+
+def _above_zero(option: str, value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise UsageError(f"{option} {value}: must be above 0", f"for example {option} 15")
+    return value
+
+
+def _items(option: str, text: str | None, kind: "Callable[[str], _Item]") -> "tuple[_Item, ...]":
+    try:
+        return tuple(dict.fromkeys(kind(part.strip()) for part in (text or "").split(",") if part.strip()))
+    except ValueError:
+        raise UsageError(f"{option} {text}: not numbers", f"for example {option} 0.5,1") from None
+
+
+def _precisions(text: str) -> "tuple[Precision, ...]":
+    known: tuple[Precision, ...] = ("fp32", "int8")
+    names = _items("--precision", text, str)
+    for name in names:
+        if name not in known:
+            raise unknown_name("precision", name, known)
+    return tuple(name for name in known if name in names) or known
+
+
+def _print(report: "PickReport") -> None:
+    screen = terminal.console()
+    screen.print(_table(report))
+    for line in _notes(report):
+        screen.print(line, markup=False, style="dim")
+
+
+def _table(report: "PickReport") -> "Table":
+    """Return the Pareto front, what is within the budget marked."""
+    from rich.table import Table  # noqa: PLC0415 (slow)
+
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("network", overflow="fold")
+    table.add_column("", overflow="fold")
+    table.add_column("runtime", overflow="fold")
+    for name in ("p50 ms", "MB", "MiB", "top-1 %"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for one in report.front:
+        table.add_row(*_cells(one), _mark(report, one))
+    return table
+
+
+def _cells(one: "Candidate") -> list[str]:
+    point, measured, top1 = one.point, one.measured, one.top1
+    assert top1 is not None
+    own = f" {point.file}" if top1.images else ""
+    memory = f"{measured.peak_mib:.0f}" if measured.peak_bytes else "?"
+    figure = f"{top1.percent:.1f}{'*' if top1.of_fp32 else ' '}"
+    engine = f"{point.runtime}:{point.provider}"
+    figures = [f"{measured.p50_ms:.2f}", f"{measured.size_mb:.2f}", memory, figure]
+    return [point.network + own, point.precision, engine, *figures]
+
+
+def _mark(report: "PickReport", one: "Candidate") -> str:
+    if report.winner and one.point == report.winner.point:
+        return "← pick"
+    if any(one.point == other.point for other in report.rejected):
+        return "over"
+    return "fits" if report.budget.excess(one) <= 1 else ""
+
+
+def _notes(report: "PickReport") -> list[str]:
+    unknown = [one for one in report.candidates if one.top1 is None]
+    lines = [
+        f"{report.place}; {report.candidates[0].point.threads} thread",
+        f"{len(report.front)} of {len(report.candidates)} measured, which no other matches in all and beats in one; "
+        "fits: within the budget",
+    ]
+    if any(one.top1 and one.top1.of_fp32 for one in report.front):
+        lines.append("*: top-1 of the fp32 network, which int8 does not quite reach: see `mnx validate`")
+    if unknown:
+        names = dict.fromkeys(one.point.network for one in unknown)
+        lines.append(f"no top-1 was published, so out of the running: {', '.join(names)}")
+    lines += [f"top-1: {source}" for source in dict.fromkeys(o.top1.source for o in report.front if o.top1)]
+    return lines
+
+
+def _say_verdict(report: "PickReport") -> None:
+    for one in report.rejected:
+        terminal.say(
+            f"measured again, {one.point.network} {one.point.precision} in {one.point.runtime} takes up to "
+            f"{one.measured.high_ms:.2f} ms and {one.measured.peak_mib:.0f} MiB: over the budget"
+        )
+    if report.winner is None:
+        terminal.say("failed: nothing is within the budget; the nearest:")
+        for one in report.nearest:
+            terminal.say(f"  {_named(one)}: needs {_options(report, one)}")
+        return
+    winner = report.winner
+    terminal.say(
+        f"\n{_named(winner)}: {winner.measured.p50_ms:.2f} ms, at most {winner.measured.high_ms:.2f} "
+        f"(95 %), when measured again"
+    )
+    if report.missing_weights:
+        terminal.say(
+            "no weights of this size ship: the top-1 is of Google's; to build it without: --weights none"
+        )
+    terminal.say(f"next: {report.command}")
+
+
+def _named(one: "Candidate") -> str:
+    return f"{one.point.network} {one.point.precision} in {one.point.runtime}"
+
+
+def _options(report: "PickReport", one: "Candidate") -> str:
+    wide = report.budget.widened(one)
+    options = {
+        "--max-ms": wide.ms,
+        "--max-mb": wide.mb,
+        "--max-memory": wide.mib,
+        "--min-top1": wide.top1_percent,
+    }
+    return " ".join(f"{name} {value:g}" for name, value in options.items() if value is not None)
