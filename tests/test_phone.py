@@ -399,7 +399,10 @@ def test_a_file_that_changed_is_not_served(bundle_folder: Path, packed: None, tm
 def test_a_bundle_without_such_files_is_refused(bundle_folder: Path, packed: None) -> None:
     bundle = read_bundle(bundle_folder)
     bare = type(bundle)(bundle.folder, dict(bundle.document) | {"files": []})
-    with pytest.raises(UsageError, match="no ONNX, ORT or TFLite file"), serve(PhoneRequest(bare), Listener()):
+    with (
+        pytest.raises(UsageError, match="no ONNX, ORT or TFLite file"),
+        serve(PhoneRequest(bare), Listener()),
+    ):
         pass
 
 

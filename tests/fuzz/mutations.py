@@ -225,13 +225,17 @@ def _fields(message: Any) -> Any:
     for field, value in message.ListFields():
         yield message, field
         if field.type == field.TYPE_MESSAGE:
-            for one in value if field.label == field.LABEL_REPEATED else (value,):
+            for one in value if _is_repeated(value) else (value,):
                 yield from _fields(one)
+
+
+def _is_repeated(value: Any) -> bool:
+    return hasattr(value, "extend") and not hasattr(value, "ListFields")
 
 
 def _change_field(rng: random.Random, message: Any, field: Any) -> None:
     value = getattr(message, field.name)
-    if field.label == field.LABEL_REPEATED:
+    if _is_repeated(value):
         place = rng.randrange(len(value)) if len(value) else 0
         match rng.randrange(4):
             case 0:
@@ -239,7 +243,7 @@ def _change_field(rng: random.Random, message: Any, field: Any) -> None:
             case 1 if len(value):
                 del value[place]
             case 2 if len(value):
-                value.append(copy.deepcopy(value[place])) if field.type != field.TYPE_MESSAGE else value.add().CopyFrom(value[place])
+                value.extend([copy.deepcopy(value[place])])
             case _ if field.type != field.TYPE_MESSAGE and len(value):
                 value[place] = _scalar(rng, value[place])
     elif field.type == field.TYPE_MESSAGE or rng.random() < 0.2:
@@ -249,9 +253,42 @@ def _change_field(rng: random.Random, message: Any, field: Any) -> None:
 
 
 _NAMES = (
-    *("Conv", "Add", "Relu", "Clip", "Gemm", "MatMul", "Flatten", "Reshape", "Pad", "ReduceMean", "Transpose"),
-    *("BatchNormalization", "AveragePool", "GlobalAveragePool", "Softmax", "Constant", "ConstantOfShape", "Tile"),
-    *("Expand", "Squeeze", "Loop", "If", "input", "output", "group", "strides", "pads", "axes", "value", "perm"),
+    *(
+        "Conv",
+        "Add",
+        "Relu",
+        "Clip",
+        "Gemm",
+        "MatMul",
+        "Flatten",
+        "Reshape",
+        "Pad",
+        "ReduceMean",
+        "Transpose",
+    ),
+    *(
+        "BatchNormalization",
+        "AveragePool",
+        "GlobalAveragePool",
+        "Softmax",
+        "Constant",
+        "ConstantOfShape",
+        "Tile",
+    ),
+    *(
+        "Expand",
+        "Squeeze",
+        "Loop",
+        "If",
+        "input",
+        "output",
+        "group",
+        "strides",
+        "pads",
+        "axes",
+        "value",
+        "perm",
+    ),
 )
 
 
@@ -346,7 +383,9 @@ def pickle_of(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
     for _ in range(rng.choice((1, 2, 4))):
         place = rng.choice(numbers)
         width = {ord("K"): 1, ord("M"): 2, ord("J"): 4}[data[place]]
-        data[place + 1 : place + 1 + width] = (rng.choice(_EDGES) % 2 ** (8 * width)).to_bytes(width, "little")
+        data[place + 1 : place + 1 + width] = (rng.choice(_EDGES) % 2 ** (8 * width)).to_bytes(
+            width, "little"
+        )
     return bytes(data)
 
 

@@ -89,7 +89,9 @@ def write_seeds(folder: Path) -> None:
     export(request)
     found: dict[str, list[bytes]] = {
         "checkpoint safetensors": [safetensors.torch.save(_state(classes)) for classes in (12, 3)],
-        "checkpoint pth": [_torch_file(state, old=old) for state in (_state(12), {"model": _state(3)}) for old in (0, 1)],
+        "checkpoint pth": [
+            _torch_file(state, old=old) for state in (_state(12), {"model": _state(3)}) for old in (0, 1)
+        ],
         "onnx": [_written("onnx", "fp32"), _written("onnx", "fp16"), _foreign_onnx()],
         **{f"{name} file": _spellings(name) for name in ("onnx", "tflite", "ort")},
         "variant": [json.dumps(_toml_of(path)).encode() for path in spec_paths()],
@@ -97,7 +99,11 @@ def write_seeds(folder: Path) -> None:
             json.dumps(_toml_of(shipped_path("calibration", "recipes", f"{name}.toml"))).encode()
             for name in recipe_names()
         ],
-        "fleet": [json.dumps({"device": [{"host": "pi@pi1"}, {"host": "adb:x:/data", "runtime": "litert"}]}).encode()],
+        "fleet": [
+            json.dumps(
+                {"device": [{"host": "pi@pi1"}, {"host": "adb:x:/data", "runtime": "litert"}]}
+            ).encode()
+        ],
         "manifest": [json.dumps(_manifest()).encode()],
         "mnx.json": [(bundle / DOCUMENT).read_bytes()],
         "expected.json": [(bundle / "self_check" / "expected.json").read_bytes()],
@@ -114,7 +120,7 @@ def write_seeds(folder: Path) -> None:
         "device probe": [_probe_answer()],
         "device check": [json.dumps(_check_report()).encode()],
         "device latency": [json.dumps(_latency_report()).encode()],
-        "phone report": [json.dumps(_visit(bundle)).encode()],
+        "phone report": [json.dumps(_visit(bundle)).encode(), json.dumps(_visit(bundle)["rows"][0]).encode()],
     }
     for name, seeds in found.items():
         (folder / name).mkdir()
@@ -164,7 +170,9 @@ def _foreign_onnx() -> bytes:
     ]
     held = [constant("w", 8, 3, 3, 3), *(constant(name, 8) for name in "ghmv")]
     held += [constant("fc", 5, 8), constant("bias", 5), constant("low"), constant("high")]
-    held[-2:] = [onnx.numpy_helper.from_array(np.float32(value), name) for name, value in (("low", 0), ("high", 6))]
+    held[-2:] = [
+        onnx.numpy_helper.from_array(np.float32(value), name) for name, value in (("low", 0), ("high", 6))
+    ]
     held.append(onnx.numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 0, 0]), "pads"))
     graph = helper.make_graph(
         nodes,
@@ -268,8 +276,20 @@ def _probe_answer() -> bytes:
 
 
 def _check_report() -> dict[str, Any]:
-    row = {"file": "a.onnx", "runtime": "onnxruntime", "provider": "CPU", "verdict": "pass", "detail": "bit-equal"}
-    return {"kind": "check", "verdict": "pass", "rows": [row, row], "failures": ["none"], "machine": {"cores": 4}}
+    row = {
+        "file": "a.onnx",
+        "runtime": "onnxruntime",
+        "provider": "CPU",
+        "verdict": "pass",
+        "detail": "bit-equal",
+    }
+    return {
+        "kind": "check",
+        "verdict": "pass",
+        "rows": [row, row],
+        "failures": ["none"],
+        "machine": {"cores": 4},
+    }
 
 
 def _latency_report() -> dict[str, Any]:
@@ -486,7 +506,10 @@ def _answered(read: Callable[[Any], object]) -> Callable[[Path, Path], Read]:
             def start(self, command: str) -> subprocess.Popen[bytes]:
                 pipe = subprocess.PIPE
                 return subprocess.Popen(
-                    ["sh", "-c", f"echo mnx-begin; cat {str(self.answer)!r}"], stdin=pipe, stdout=pipe, stderr=pipe
+                    ["sh", "-c", f"echo mnx-begin; cat {str(self.answer)!r}"],
+                    stdin=pipe,
+                    stdout=pipe,
+                    stderr=pipe,
                 )
 
         def one(data: bytes) -> None:
@@ -504,14 +527,14 @@ _INSTALLED = Installed("mnx/net", "python3")
 
 
 def _open_phone(folder: Path, seeds: Path) -> Read:
+    """A browser's answer of one file where it is one, else its report."""
     shutil.copytree(seeds / "bundle", folder / "bundle")
     job = _job(folder / "bundle")
 
     def read(data: bytes) -> None:
-        for take in (job.check, job.report):
-            answer = take(data)
-            json.dumps(answer.document, allow_nan=False)
-            answer.then()
+        answer = (job.report if b'"rows"' in data else job.check)(data)
+        json.dumps(answer.document, allow_nan=False)
+        answer.then()
 
     return read
 
@@ -523,9 +546,11 @@ def _checkpoint(path: Path) -> None:
 READERS: Mapping[str, Reader] = {
     "checkpoint safetensors": Reader(wrong.safetensors_of, _file("x.safetensors", _checkpoint)),
     "checkpoint pth": Reader(
-        lambda rng, seeds: wrong.zip_of(rng, [s for s in seeds if s[:2] == b"PK"])
-        if rng.random() < 0.6
-        else wrong.pickle_of(rng, [s for s in seeds if s[:2] != b"PK"]),
+        lambda rng, seeds: (
+            wrong.zip_of(rng, [s for s in seeds if s[:2] == b"PK"])
+            if rng.random() < 0.6
+            else wrong.pickle_of(rng, [s for s in seeds if s[:2] != b"PK"])
+        ),
         _file("x.pth", _checkpoint),
     ),
     "onnx": Reader(wrong.onnx_of, _file("own.onnx", _read_onnx)),
@@ -541,7 +566,9 @@ READERS: Mapping[str, Reader] = {
         wrong.json_of,
         _in_bundle("self_check/expected.json", lambda folder: _recorded(read_bundle(folder))),
     ),
-    "equalization": Reader(wrong.safetensors_of, _file("factors", lambda path: _read_equalization(path.parent))),
+    "equalization": Reader(
+        wrong.safetensors_of, _file("factors", lambda path: _read_equalization(path.parent))
+    ),
     "labels": Reader(wrong.bytes_of, _file("labels.txt", lambda path: class_names(SPEC, path))),
     "labels csv": Reader(wrong.bytes_of, _file("labels.csv", images.read_labels_csv)),
     "image": Reader(wrong.bytes_of, _file("photo.jpg", _read_image)),
@@ -552,8 +579,12 @@ READERS: Mapping[str, Reader] = {
     "app outputs npy": Reader(wrong.npy_of, _read_app_outputs("outputs.npy")),
     "app outputs json": Reader(wrong.json_of, _read_app_outputs("outputs.json")),
     "cache": Reader(wrong.safetensors_of, _file("entry.safetensors", _read_cache)),
-    "device probe": Reader(wrong.bytes_of, _answered(lambda there: {"probe": probe_device(there, "mnx/net")})),
-    "device check": Reader(wrong.json_of, _answered(lambda there: {"check": measure.check(there, _INSTALLED)})),
+    "device probe": Reader(
+        wrong.bytes_of, _answered(lambda there: {"probe": probe_device(there, "mnx/net")})
+    ),
+    "device check": Reader(
+        wrong.json_of, _answered(lambda there: {"check": measure.check(there, _INSTALLED)})
+    ),
     "device latency": Reader(
         wrong.json_of, _answered(lambda there: {"latency": measure.bench(there, _INSTALLED, 10, (1,))})
     ),
