@@ -10,14 +10,16 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mobilenet_export.artifact import Artifact, Normalization
+from mobilenet_export.documents import parse_json
 from mobilenet_export.errors import DamagedInputError, MissingError, UsageError
+from mobilenet_export.spec import ModelSpec, channels, is_inside, spec_from_table
 
 DOCUMENT = "mnx.json"
 SCHEMA = 1
@@ -82,6 +84,19 @@ class Bundle:
         how = self.document["model"]["preprocess"]
         return Normalization(tuple(how["mean"]), tuple(how["std"]))
 
+    def spec(self) -> ModelSpec:
+        """The variant that was exported.
+
+        Raises:
+            DamagedInputError: What is there is none.
+        """
+        try:
+            return spec_from_table(dict(self.document["model"]))
+        except (KeyError, TypeError, ValueError, UsageError) as error:
+            raise DamagedInputError(
+                f"{self.folder}: its model cannot be read: {error}", "export it again"
+            ) from None
+
     def equalization(self) -> bytes | None:
         """Read the factors of equalized int8 files, as safetensors; None where there are none.
 
@@ -120,7 +135,7 @@ def read_bundle(folder: Path) -> Bundle:
     if not path.is_file():
         raise UsageError(f"{folder} is not a bundle: it has no {DOCUMENT}", "`mnx export` writes one")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_bytes())
         schema = document["schema"]
     except (ValueError, KeyError, TypeError):
         raise DamagedInputError(f"{path}: not a bundle's document", "export the bundle again") from None
@@ -129,9 +144,12 @@ def read_bundle(folder: Path) -> Bundle:
             f"{path}: schema {schema}; this version reads {SCHEMA}", "update mobilenet-export"
         )
     try:
-        names = [_entry(entry)["path"] for entry in document["files"]]
-        [document["model"]["preprocess"][name] for name in ("mean", "std")]
-        [document["source"][name] for name in ("kind", "origin", "sha256")]
+        names = [_entry(entry, _FILE)["path"] for entry in document["files"]]
+        parts = [_entry(entry, ("path", "sha256"))["path"] for entry in document.get("parts", ())]
+        parts += [_entry(entry, ("image", "sha256"))["image"] for entry in document.get("self_check", ())]
+        for name in ("mean", "std"):
+            channels(name, document["model"]["preprocess"][name])
+        _entry(document["source"], ("kind", "origin", "sha256"))
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise DamagedInputError(
@@ -139,14 +157,19 @@ def read_bundle(folder: Path) -> Bundle:
         ) from None
     if len(set(names)) < len(names):
         raise DamagedInputError(f"{path}: lists a file twice", "export the bundle again")
-    if any(Path(name).name != name or name in ("", "..") for name in names):
+    if not all(is_inside(name) for name in parts) or any(
+        not is_inside(name) or Path(name).name != name for name in names
+    ):
         raise DamagedInputError(f"{path}: a file lies outside the bundle", "export the bundle again")
     return Bundle(folder, document)
 
 
-def _entry(entry: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return a file's entry once all that is read of it is there and text."""
-    for name in ("path", "format", "precision", "io", "sha256"):
+_FILE = ("path", "format", "precision", "io", "sha256")
+
+
+def _entry(entry: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, str]:
+    """Return an entry once all that is read of it is there and text."""
+    for name in names:
         if not isinstance(entry[name], str):
             raise TypeError(f"{name} of a file is not text")
     return entry

@@ -197,7 +197,10 @@ class _Reader:
             raise _unsupported(self.name, foreign)
         self.alias[self.input] = "input"
         for node in graph.node:
-            _READERS[node.op_type](self, node)
+            try:
+                _READERS[node.op_type](self, node)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                raise self.refuse(node, f"malformed: {error or type(error).__name__}") from None
         return self._finish()
 
     def graph(self) -> Graph:

@@ -102,6 +102,12 @@ def explain_error(error: Exception) -> tuple[str, str, ExitCode]:
         case ModuleNotFoundError(name=str(name)) if name.split(".")[0] in KERAS_PACKAGES:
             package = name.split(".")[0]
             return f"{package} is not installed", "pip install 'mobilenet-export[keras]'", ExitCode.MISSING
+        case MemoryError():
+            return (
+                "there is not enough memory for this",
+                "give a smaller input, or end other programs",
+                ExitCode.MISSING,
+            )
         case OSError():
             where = error.filename or "the output"
             return f"cannot use {where}: {error.strerror}", "check space and permissions", ExitCode.MISSING

@@ -7,7 +7,6 @@ Only numpy and Pillow are needed. Nothing is repaired: a photo that cannot be us
 import csv
 import hashlib
 import os
-import tomllib
 import warnings
 import zipfile
 from collections import deque
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from mobilenet_export.documents import parse_toml
 from mobilenet_export.errors import DamagedInputError, MissingError, MnxError, UsageError
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.shipped import shipped_path
@@ -39,6 +39,8 @@ MOST_PIXELS = 89_478_485
 """A quarter of a GiB in RGB. Source: Pillow's `Image.MAX_IMAGE_PIXELS`."""
 MOST_MEMBER_BYTES = 4 * MOST_PIXELS + 2**20
 """Of one file in a zip: the largest picture without compression, and its header."""
+MOST_NPZ_BYTES = 2**31
+"""Of a .npz, unpacked."""
 MOST_OF_REACH = 8
 """How many times farther from 0 than any pixel's (x/255 − mean)/std a preprocessed array may reach. One that
 was never normalized reaches 255, about 100 times as far."""
@@ -409,6 +411,8 @@ def _load_member(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo
 
 def _open_array(path: Path) -> ImageSet:
     array = _read_array(path)
+    if 0 in array.shape:  # else a header alone could stand for any number of images
+        raise DamagedInputError(f"{path}: holds no pixels: {tuple(array.shape)}", "make the array again")
     is_images = array.dtype == np.uint8 and array.ndim == 4 and array.shape[3] == 3
     is_batch = array.dtype == np.float32 and array.ndim == 4 and array.shape[1] == 3
     if not is_images and not (is_batch and array.shape[2] == array.shape[3]):
@@ -425,12 +429,19 @@ def _read_array(path: Path) -> NDArray[Any]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             names = ["images"] if "images" in archive.files else archive.files
             if len(names) == 1:
+                _check_unpacked(archive.zip)
                 return np.asarray(archive[names[0]])
     except Exception as error:  # numpy raises errors of any type for damaged files
         hint = "save a plain array with numpy.save or numpy.savez; pickled objects are never loaded"
         raise DamagedInputError(f"{path}: not a readable array: {error}", hint) from None
     found = ", ".join(names) or "none"
     raise DamagedInputError(f"{path}: holds several arrays or none: {found}", "name the one meant `images`")
+
+
+def _check_unpacked(archive: zipfile.ZipFile) -> None:
+    total = sum(info.file_size for info in archive.infolist())
+    if total > MOST_NPZ_BYTES:
+        raise ValueError(f"it unpacks to {total:,} bytes, and a .npz is read whole; a .npy may be larger")
 
 
 def _load_row(array: NDArray[Any], name: str) -> Picture:
@@ -457,17 +468,27 @@ def _read_manifest(folder: Path, names: tuple[str, ...]) -> dict[str, Role]:
     if not path.is_file():
         return {}
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(path.read_bytes())
         if table.get("schema") != MANIFEST_SCHEMA:
             return {}
-        hashes: dict[str, str] = {entry["file"]: entry["sha256"] for entry in table["images"]}
-        roles: dict[str, Role] = {entry["file"]: entry["role"] for entry in table["images"]}
+        rows = [
+            tuple(_text_in(entry, name) for name in ("file", "sha256", "role")) for entry in table["images"]
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedInputError(f"{path}: not a readable manifest: {error}", _MEND_MANIFEST) from None
-    _check_manifest(folder, names, hashes)
-    if not set(roles.values()) <= {"calibrate", "check"}:
-        raise DamagedInputError(f"{path}: a role is neither calibrate nor check", _MEND_MANIFEST)
+    _check_manifest(folder, names, {file: sha256 for file, sha256, _ in rows})
+    roles: dict[str, Role] = {}
+    for file, _, role in rows:
+        if role not in ("calibrate", "check"):
+            raise DamagedInputError(f"{path}: a role is neither calibrate nor check", _MEND_MANIFEST)
+        roles[file] = "calibrate" if role == "calibrate" else "check"
     return roles
+
+
+def _text_in(entry: Mapping[str, Any], name: str) -> str:
+    if not isinstance(entry[name], str):
+        raise TypeError(f"{name} of an image is not text")
+    return str(entry[name])
 
 
 _MEND_MANIFEST = f"write the set again, or remove {MANIFEST} to use the folder as it is"
@@ -664,7 +685,7 @@ def _parse_row(path: Path, line: int, row: list[str]) -> LabelRow:
 
 
 def _is_index(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def labelled(

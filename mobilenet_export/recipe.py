@@ -1,9 +1,9 @@
 """How to quantize, as data: `calibration/recipes/*.toml`."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobilenet_export.documents import parse_toml
 from mobilenet_export.errors import DamagedInputError, UsageError, unknown_name
 from mobilenet_export.shipped import shipped_path
 
@@ -85,7 +85,7 @@ def read_recipe(path: Path) -> QuantRecipe:
         DamagedInputError: It is not TOML, or a field is missing, unknown or out of range.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(path.read_bytes())
         unknown = sorted(table.keys() - QuantRecipe.__annotations__.keys())
         if unknown:
             raise ValueError(f"unknown field {unknown[0]}")
@@ -93,7 +93,7 @@ def read_recipe(path: Path) -> QuantRecipe:
         _check(recipe)
     except FileNotFoundError:
         raise UsageError(f"no such file: {path}", "shipped recipes: " + ", ".join(recipe_names())) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         reason = str(error).removeprefix("QuantRecipe.__init__() ")
         raise DamagedInputError(f"{path}: {reason}", "compare calibration/recipes/int8.toml") from None
     return recipe

@@ -2,12 +2,13 @@
 
 import dataclasses
 import difflib
-import tomllib
+import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from mobilenet_export.documents import parse_toml
 from mobilenet_export.errors import DamagedInputError, UsageError, unknown_name
 from mobilenet_export.shipped import shipped_path
 
@@ -19,6 +20,10 @@ OWN_ONNX = "onnx"
 """The architecture of a network that was read from a user's ONNX file."""
 SMALLEST_PX, LARGEST_PX, STRIDE_PX = 96, 320, 32
 SMALLEST_WIDTH, LARGEST_WIDTH = 0.25, 1.4
+_LARGEST_OWN_PX = 4096
+"""Of a user's own ONNX file, and of any picture before its crop."""
+_MOST = 1e300
+_FILE_NAME = re.compile(r"[^\x00-\x1f\x7f/\\.][^\x00-\x1f\x7f/\\]{0,150}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +217,10 @@ def read_spec(path: Path) -> ModelSpec:
         DamagedInputError: It is not TOML, or a field is missing, unknown, of the wrong type or out of range.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"no such file: {path}", "`mnx models` lists the shipped variants") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DamagedInputError(
             f"{path}: not a readable TOML file: {error}", "compare models/*.toml"
         ) from None
@@ -245,7 +250,7 @@ def spec_from_table(table: dict[str, Any]) -> ModelSpec:
     parts = dict(table)
     preprocess = {"crop_px": parts["resolution_px"], **parts["preprocess"]}
     for name in ("mean", "std"):
-        preprocess[name] = _channels(name, preprocess[name])
+        preprocess[name] = channels(name, preprocess[name])
     parts["preprocess"] = _record(Preprocess, preprocess, "preprocess.")
     if "weights" in parts:
         parts["weights"] = _record(WeightsSpec, parts["weights"], "weights.")
@@ -256,11 +261,17 @@ def spec_from_table(table: dict[str, Any]) -> ModelSpec:
     return spec
 
 
-def _channels(name: str, values: list[float]) -> tuple[float, ...]:
-    numbers = tuple(float(value) for value in values)
-    if len(numbers) != 3 or (name == "std" and min(numbers) <= 0):
+def channels(name: str, values: Any) -> tuple[float, ...]:
+    """Return `mean` or `std` of a table's preprocess.
+
+    Raises:
+        ValueError: It is not three numbers.
+    """
+    numbers = tuple(values) if isinstance(values, list | tuple) else ()
+    fits = len(numbers) == 3 and all(_is_of_type(number, float) for number in numbers)
+    if not fits or (name == "std" and min(numbers) <= 0):
         raise ValueError(f"preprocess.{name} must be 3 numbers, one per RGB channel, std above 0")
-    return numbers
+    return tuple(map(float, numbers))
 
 
 def _record(kind: Any, table: dict[str, Any], where: str) -> Any:
@@ -289,7 +300,9 @@ def _is_of_type(value: Any, kind: Any) -> bool:
         return any(_is_of_type(value, option) for option in get_args(kind))
     if kind is not bool and isinstance(value, bool):
         return False
-    return isinstance(value, (int, float) if kind is float else kind)
+    if kind is float:  # also an int, but neither NaN nor what no float holds
+        return isinstance(value, int | float) and -_MOST < value < _MOST
+    return isinstance(value, kind)
 
 
 def _type_name(kind: Any) -> str:
@@ -303,14 +316,32 @@ def _type_name(kind: Any) -> str:
 def _check_ranges(spec: ModelSpec) -> None:
     if not SMALLEST_WIDTH <= spec.width <= LARGEST_WIDTH:
         raise ValueError(f"width must be within {SMALLEST_WIDTH} to {LARGEST_WIDTH}")
-    if spec.classes < 2:
-        raise ValueError("classes must be 2 or more")
-    if spec.batch_norm_eps <= 0:
-        raise ValueError("batch_norm_eps must be above 0")
+    if not _FILE_NAME.fullmatch(spec.name):
+        raise ValueError("name must be able to be a file's")
+    if not 2 <= spec.classes <= MOST_CLASSES:
+        raise ValueError(f"classes must be within 2 to {MOST_CLASSES:,}")
+    if not 0 < spec.batch_norm_eps < 1:
+        raise ValueError("batch_norm_eps must be above 0 and below 1")
     if spec.preprocess.crop_px != spec.resolution_px:
         raise ValueError("preprocess.crop_px must be resolution_px")
     if spec.preprocess.resize_px < spec.preprocess.crop_px:
         raise ValueError("preprocess.resize_px must not be smaller than the crop")
+    if not 1 <= spec.resolution_px <= spec.preprocess.resize_px <= _LARGEST_OWN_PX:
+        raise ValueError(f"resolution_px and preprocess.resize_px must be within 1 to {_LARGEST_OWN_PX}")
+    for name in (spec.labels, *((spec.weights.file, spec.weights.card) if spec.weights else ())):
+        if name is not None and not is_inside(name):
+            raise ValueError(f"{name!r} lies outside models/")
+
+
+def is_inside(name: Any) -> bool:
+    """Whether a name, with `/`, is of a file in the folder that it is relative to, or below."""
+    return isinstance(name, str) and (
+        "\0" not in name
+        and "\\" not in name
+        and not PurePosixPath(name).is_absolute()
+        and PurePosixPath(name).parts != ()
+        and ".." not in PurePosixPath(name).parts
+    )
 
 
 def spec_to_table(spec: ModelSpec) -> dict[str, Any]:

@@ -17,6 +17,7 @@ MODULES = (
     "checks.__init__",
     "checks.latency",
     "checks.mistakes",
+    "documents",
     "errors",
     "graph",
     "images",

@@ -20,7 +20,7 @@ from mobilenet_export.images import open_image, preprocess
 from mobilenet_export.latency import LatencyReport, LatencyRow, Split, explain
 from mobilenet_export.machine import this_machine
 from mobilenet_export.runtimes import Placement, Session, Setup
-from mobilenet_export.spec import Preprocess, spec_from_table
+from mobilenet_export.spec import Preprocess
 
 _INTEGER = (
     "QLinear",
@@ -212,10 +212,10 @@ def photo_of(bundle: Bundle) -> Photo:
     Raises:
         DamagedInputError: The bundle has none.
     """
+    spec = bundle.spec()
     try:
-        spec = spec_from_table(dict(bundle.document["model"]))
         name = bundle.document["self_check"][0]["image"]
-    except (KeyError, IndexError, TypeError, ValueError):
+    except (KeyError, IndexError):
         raise DamagedInputError(f"{bundle.folder}: no self-check in {DOCUMENT}", "export it again") from None
     return Photo(bundle.folder / SELF_CHECK / name, spec.preprocess)
 

@@ -19,13 +19,14 @@ from mobilenet_export.agent.request import Engine, pairs
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.bundle import LABELS, SELF_CHECK, Bundle
 from mobilenet_export.checks.mistakes import Run, distance, find_label_shift, find_mistake
+from mobilenet_export.documents import parse_json
 from mobilenet_export.errors import DamagedInputError, MnxError, UsageError
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.images import open_image, preprocess
 from mobilenet_export.interpreter import softmax
 from mobilenet_export.machine import Machine, this_machine
 from mobilenet_export.runtimes import Session, Setup, find_provider
-from mobilenet_export.spec import ModelSpec, spec_from_table
+from mobilenet_export.spec import ModelSpec
 
 EXPECTED = "expected.json"
 FLOAT_TOLERANCE = 1e-5
@@ -119,14 +120,14 @@ def read_recorded(bundle: Bundle) -> Recorded:
         DamagedInputError: Something of it is missing or damaged, or an image is.
     """
     try:
-        spec = spec_from_table(dict(bundle.document["model"]))
+        spec = bundle.spec()
         names = [entry["image"] for entry in bundle.document["self_check"]]
-        table = json.loads((bundle.folder / SELF_CHECK / EXPECTED).read_text(encoding="utf-8"))
+        table = parse_json((bundle.folder / SELF_CHECK / EXPECTED).read_bytes())
         outputs = {f: np.asarray([table[f][name]["output"] for name in names], np.float32) for f in table}
         best = [one for images in table.values() for image in images.values() for one in image["top5"]]
         named = {int(one["class"]): str(one["label"]) for one in best}
         steps = {e["path"]: float(e["step"]) for e in bundle.document["files"] if e.get("step")}
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, MnxError) as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, OverflowError, MnxError) as error:
         where = bundle.folder / SELF_CHECK / EXPECTED
         raise DamagedInputError(
             f"{where}: cannot be checked against: {error}", "send the bundle again"
@@ -323,7 +324,7 @@ def _order(found: FloatArray, target: FloatArray) -> list[int] | None:
 def _read_outputs(path: Path) -> FloatArray:
     readers: dict[str, Callable[[], Any]] = {
         ".npy": lambda: np.load(path, allow_pickle=False),
-        ".json": lambda: json.loads(path.read_text(encoding="utf-8")),
+        ".json": lambda: parse_json(path.read_bytes()),
     }
     if path.suffix not in readers:
         raise UsageError(f"{path}: not .npy or .json", "save the outputs of all images as one (N, K) array")
@@ -331,6 +332,6 @@ def _read_outputs(path: Path) -> FloatArray:
         values = np.asarray(readers[path.suffix](), np.float32)
     except FileNotFoundError:
         raise UsageError(f"no such file: {path}", "save the outputs of all images as .npy or .json") from None
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # numpy raises errors of any type for damaged files
         raise DamagedInputError(f"{path}: no array of numbers: {error}", "save (N, K) numbers") from None
     return values

@@ -27,7 +27,7 @@ from mobilenet_export.errors import DamagedInputError, ExitCode, explain_error
 from mobilenet_export.images import open_image, preprocess
 from mobilenet_export.latency import LatencyReport, ranks
 from mobilenet_export.runtimes import Setup
-from mobilenet_export.spec import ModelSpec, spec_from_table
+from mobilenet_export.spec import ModelSpec
 
 
 def main(folder: str | None = None) -> int:
@@ -99,7 +99,7 @@ _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 
 def _open(options: argparse.Namespace) -> tuple[Bundle, ModelSpec, tuple[Engine, ...]]:
     bundle = read_bundle(Path(options.bundle))
-    return bundle, spec_from_table(dict(bundle.document["model"])), find_engines(options.runtime)
+    return bundle, bundle.spec(), find_engines(options.runtime)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -25,6 +25,9 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema", "state_dict
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 """What DataParallel, torch.compile and common wrappers put before every key."""
 
+_MOST_WRAPPERS = 8
+_MOST_UNPACKED_BYTES = 2**30
+
 SAVE_AGAIN = 'save its tensors alone: safetensors.torch.save_file(model.state_dict(), "model.safetensors")'
 COPY_AGAIN = "copy or download it again and compare sizes"
 
@@ -126,6 +129,8 @@ def _read_safetensors(data: bytes, name: str) -> dict[str, Tensor]:
 
 
 def _read_torch(data: bytes, name: str) -> Any:
+    if data.startswith(b"PK"):
+        _refuse_bomb(data, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -141,6 +146,19 @@ def _read_torch(data: bytes, name: str) -> Any:
         raise DamagedInputError(
             f"{name}: truncated or damaged torch checkpoint: {reason}", COPY_AGAIN
         ) from None
+
+
+def _refuse_bomb(data: bytes, name: str) -> None:
+    """Refuse a zip that unpacks to far more than its size; torch.save does not compress."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            total = sum(info.file_size for info in archive.infolist())
+    except (
+        Exception
+    ):  # zipfile raises errors of any type for damaged files; torch has to say what it makes of them
+        return
+    if total > max(_MOST_UNPACKED_BYTES, 20 * len(data)):
+        raise DamagedInputError(f"{name}: {len(data):,} bytes that unpack to {total:,}", SAVE_AGAIN)
 
 
 def _not_a_checkpoint(data: bytes, name: str) -> DamagedInputError:
@@ -236,7 +254,7 @@ def _pickle_operations(data: bytes) -> Iterator[tuple[str, Any]]:
             while True:  # a legacy checkpoint is several pickles, then raw numbers
                 for operation, argument, _ in pickletools.genops(stream):
                     yield operation.name, argument
-        except (ValueError, UnicodeDecodeError):
+        except Exception:  # a damaged pickle may end in errors of any type
             continue
 
 
@@ -249,12 +267,14 @@ def _pickle_streams(data: bytes) -> Iterator[io.BytesIO]:
             for entry in archive.namelist():
                 if entry.endswith(".pkl"):
                     yield io.BytesIO(archive.read(entry))
-    except zipfile.BadZipFile:
+    except Exception:  # zipfile raises errors of any type for damaged files
         return
 
 
 def _unwrap(loaded: Any, name: str) -> dict[str, Tensor]:
-    while isinstance(loaded, Mapping):
+    for _ in range(_MOST_WRAPPERS):  # a dict may hold itself
+        if not isinstance(loaded, Mapping):
+            break
         wrapper = next((key for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
         if wrapper is None:
             break
@@ -282,6 +302,12 @@ def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _float32(tensor: Tensor, key: str, name: str) -> Tensor:
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        raise DamagedInputError(f"{name}: {key} is no plain tensor", SAVE_AGAIN)
+    if (
+        tensor.nbytes > tensor.untyped_storage().nbytes()
+    ):  # repeats its numbers: a few bytes could stand for any size
+        raise DamagedInputError(f"{name}: {key} is larger than what is stored of it", SAVE_AGAIN)
     if not tensor.is_floating_point():
         what = f"{key} is {str(tensor.dtype).removeprefix('torch.')}, not floating point"
         raise DamagedInputError(f"{name}: {what}", "give the float checkpoint from before any quantization")

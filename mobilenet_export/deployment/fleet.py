@@ -1,11 +1,11 @@
 """A fleet: many devices in one TOML file."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mobilenet_export.devices import Target, checked_folder, find_target
+from mobilenet_export.documents import parse_toml
 from mobilenet_export.errors import DamagedInputError, UsageError, unknown_name
 
 _FIELDS = ("host", "dir", "runtime")
@@ -27,10 +27,10 @@ def read_fleet(path: Path) -> tuple[Member, ...]:
         DamagedInputError: It is not TOML.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(path.read_bytes())
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "give a TOML file of [[device]] tables") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise DamagedInputError(f"{path}: not TOML: {error}", "mend the file") from None
     for name in table.keys() - {"device"}:
         raise unknown_name(f"table of {path}", name, ("device",))

@@ -20,6 +20,7 @@ from mobilenet_export.deployment.commands import printable, run
 from mobilenet_export.deployment.parcel import Item, Parcel, item_of
 from mobilenet_export.deployment.send import Sent, check_space, hold, send
 from mobilenet_export.devices import Connection, Processes
+from mobilenet_export.documents import parse_json
 from mobilenet_export.errors import MissingError
 
 _LIST = "wheels.json"
@@ -108,7 +109,7 @@ def install(
 def _cached(folder: Path) -> Parcel | None:
     """Read the wheels of an earlier download, if they are all there and as they were."""
     try:
-        listed = json.loads((folder / _LIST).read_text(encoding="utf-8"))
+        listed = parse_json((folder / _LIST).read_bytes())
         items = [item_of(folder / name, name) for name in sorted(listed)]
     except Exception:
         return None

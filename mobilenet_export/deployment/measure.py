@@ -1,6 +1,5 @@
 """A bundle's own check and benchmark, run on a device, and what they answer."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any, Literal
 from mobilenet_export.bundle import RUN
 from mobilenet_export.deployment.commands import Result, printable, run
 from mobilenet_export.devices import Connection
+from mobilenet_export.documents import parse_json
 from mobilenet_export.errors import DamagedInputError, ExitCode, MissingError, MnxError, UsageError
 
 MOST_BYTES = 64 << 20
@@ -162,7 +162,7 @@ def _failure(host: str, result: Result, command: str) -> MnxError:
 def _document(host: str, result: Result, kind: str) -> dict[str, Any]:
     """Read the one JSON document that a device printed."""
     try:
-        document = _clean(json.loads(result.out, parse_constant=_no_number))
+        document = _clean(parse_json(result.out))
         if not isinstance(document, dict) or document.get("kind") != kind:
             raise TypeError("it is of another kind")
     except (ValueError, TypeError, RecursionError) as error:
@@ -187,10 +187,6 @@ def _clean(value: Any) -> Any:
     if isinstance(value, dict):
         return {printable(key): _clean(one) for key, one in value.items()}
     return value
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number")
 
 
 def _check_row(row: Any) -> CheckRow:

@@ -1,6 +1,5 @@
 """What a device is and has."""
 
-import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from typing import Any
 
 from mobilenet_export.deployment.commands import printable, run
 from mobilenet_export.devices import Connection
+from mobilenet_export.documents import parse_json
 from mobilenet_export.errors import DamagedInputError, MissingError
 
 VENV = ".mnx-venv-"
@@ -201,7 +201,7 @@ def _interpreter(host: str, text: str) -> list[Interpreter]:
     if not text:
         return []
     try:
-        facts: dict[str, Any] = json.loads(text)
+        facts: dict[str, Any] = parse_json(text)
         major, minor, patch = map(int, facts["version"])
         packages = {name: str(value) for name, value in facts["packages"].items() if name in _DISTRIBUTIONS}
         return [
@@ -215,7 +215,7 @@ def _interpreter(host: str, text: str) -> list[Interpreter]:
                 ensurepip=facts["ensurepip"] is True,
             )
         ]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise DamagedInputError(
             f"{host}: its Python does not say what it has", "try `python3 -V` there"
         ) from None

@@ -501,7 +501,7 @@ def _stored(model: Any, tensor: Any) -> _Stored:
     quantization = tensor.Quantization()
     scales = quantization is not None and quantization.ScaleLength() > 0
     scale = quantization.ScaleAsNumpy() if scales else np.zeros(0, np.float32)
-    zero_point = quantization.ZeroPointAsNumpy() if scales else np.zeros(0, np.int64)
+    zero_point = np.asarray(quantization.ZeroPointAsNumpy() if scales else (), np.int64).reshape(-1)
     buffer = model.Buffers(tensor.Buffer())
     values = None
     if buffer.DataLength() and tensor.Type() in kinds:
@@ -513,7 +513,7 @@ def _read_scale(stored: Mapping[str, _Stored], tensor: str) -> TensorScale:
     found = stored.get(tensor)
     if found is None:
         raise ValueError(f"it holds no {tensor}")
-    if found.kind != schema.TensorType.INT8 or len(found.scale) != 1:
+    if found.kind != schema.TensorType.INT8 or not len(found.scale) == len(found.zero_point) == 1:
         raise ValueError(f"{tensor} is not int8 with one scale")
     return checked_scale(tensor, float(found.scale[0]), int(found.zero_point[0]) + 128)
 

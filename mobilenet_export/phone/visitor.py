@@ -1,6 +1,5 @@
 """What a browser sends, read with care: who it is, what the files answered, and how long they took."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 from mobilenet_export.agent.check import CheckRow, Recorded, best_five, compare
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.deployment.commands import printable
+from mobilenet_export.documents import parse_json
 from mobilenet_export.errors import DamagedInputError
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.latency import LatencyRow
@@ -97,8 +97,8 @@ def parse(body: bytes) -> dict[str, Any]:
         DamagedInputError: It is none.
     """
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
+        document = parse_json(body)
+    except ValueError:
         raise _unreadable("it is not JSON") from None
     if not isinstance(document, dict):
         raise _unreadable("it is no object")

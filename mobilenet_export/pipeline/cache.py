@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 import mobilenet_export
+from mobilenet_export.documents import parse_json
 from mobilenet_export.graph import Graph
 from mobilenet_export.images import ImageSet
 from mobilenet_export.pipeline.evidence import hash_images
@@ -162,13 +163,13 @@ def _parse(data: bytes) -> tuple[dict[str, Any], Arrays]:
     damaged = _UnusableError("was cut short or altered")
     try:
         arrays = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
         entry = header.get("__metadata__", {})
         if entry.get("format") != FORMAT:
             raise _UnusableError("is of another format")
         if entry.get("sha256") != _hash_contents(entry["facts"], arrays):
             raise damaged
-        facts: dict[str, Any] = json.loads(entry["facts"])
+        facts: dict[str, Any] = parse_json(entry["facts"])
     except (SafetensorError, AttributeError, KeyError, TypeError, ValueError):
         raise damaged from None
     return facts, arrays

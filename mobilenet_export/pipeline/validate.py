@@ -28,7 +28,7 @@ from mobilenet_export.pipeline.reference import (
 from mobilenet_export.pipeline.stages import Progress, Stages, silent
 from mobilenet_export.report import DriftReport
 from mobilenet_export.runtimes import available_runtimes, runtime
-from mobilenet_export.spec import Given, Limits, ModelSpec, spec_from_table
+from mobilenet_export.spec import Given, Limits, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +156,7 @@ def find_target(request: ValidateRequest) -> Target:
 
 
 def _target_in(bundle: Bundle, files: Sequence[Path]) -> Target:
-    try:
-        spec = spec_from_table(dict(bundle.document["model"]))
-    except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise DamagedInputError(
-            f"{bundle.folder}: its model cannot be read: {error}", "export it again"
-        ) from None
+    spec = bundle.spec()
     artifacts = bundle.artifacts()
     known = {artifact.file for artifact in artifacts}
     for path in files:
