@@ -1,4 +1,4 @@
-"""`inspect`: a variant, a bundle or a model file layer by layer; nothing is run, and of a variant nothing is loaded."""
+"""`inspect`: a variant, a bundle or a model file layer by layer; nothing is run."""
 
 import dataclasses
 from collections import Counter
