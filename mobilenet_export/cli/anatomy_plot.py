@@ -8,7 +8,7 @@ from mobilenet_export.anatomy import Anatomy
 from mobilenet_export.cli.anatomy_table import typical_block
 
 if TYPE_CHECKING:
-    from mobilenet_export.pipeline.inspect import Inspection
+    from mobilenet_export.inspection import Inspection
 
 _SEPARABLE, _STANDARD, _MEMORY, _OTHER = "#0b6e99", "#e8743b", "#4a9d5b", "#7a5195"
 _COLOURS = {"conv": _SEPARABLE, "depthwise": _STANDARD, "linear": _OTHER}

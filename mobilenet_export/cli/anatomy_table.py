@@ -10,7 +10,7 @@ from mobilenet_export.anatomy import Anatomy, Block, Layer, Pair
 from mobilenet_export.graph import Shape
 
 if TYPE_CHECKING:
-    from mobilenet_export.pipeline.inspect import Inspection
+    from mobilenet_export.inspection import Inspection
 
 _ROOM_FOR_INPUTS = 100
 """Columns from which on the shapes that a layer reads fit."""
