@@ -14,7 +14,7 @@ import onnx
 import pytest
 from conftest import Exported, tiny_graph
 from onnx import TensorProto, helper
-from test_cli import Printed, bundle, checkpoint, exported, mnx  # noqa: F401 (fixtures)
+from test_cli import Printed, bundle, checkpoint, exported, mnx  # noqa: F401
 
 from mobilenet_export.anatomy import Anatomy, Layer
 from mobilenet_export.architectures.dissect import dissect
@@ -171,7 +171,7 @@ def test_a_clamp_that_others_look_past_is_a_layer_of_its_own() -> None:
 def test_a_damaged_file_is_refused_as_one(form: str, small_v2: Exported) -> None:
     data = load_plugin("formats", form).write_int8(small_v2.quantized, "float32")
     for cut in (0, 3, 8, 100, len(data) // 2):
-        with pytest.raises(ValueError, match="not an? .* model"):
+        with pytest.raises(ValueError, match=r"not an? .* model"):
             read(form, data[:cut])
 
 
@@ -179,7 +179,7 @@ def test_a_damaged_file_is_refused_as_one(form: str, small_v2: Exported) -> None
 def test_a_file_with_bytes_changed_is_read_or_refused(form: str, small_v2: Exported) -> None:
     data = load_plugin("formats", form).write_int8(small_v2.quantized, "float32")
     generator, outcomes = np.random.default_rng(0), Counter[str]()
-    for _ in range(60):
+    for _ in range(20):
         changed = np.frombuffer(data, np.uint8).copy()
         changed[generator.integers(len(data), size=64)] = generator.integers(0, 256, 64, np.uint8)
         try:
@@ -187,15 +187,15 @@ def test_a_file_with_bytes_changed_is_read_or_refused(form: str, small_v2: Expor
             outcomes["read"] += 1
         except ValueError:
             outcomes["refused"] += 1
-    assert sum(outcomes.values()) == 60
+    assert sum(outcomes.values()) == 20
 
 
 # The command line
 
 
 def test_a_variant_is_shown_with_its_comparisons(
-    mnx: Callable[..., Printed],
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    mnx: Callable[..., Printed],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     printed = mnx("inspect", "v1")
@@ -236,9 +236,9 @@ def dissect_of(name: str, width: float, resolution_px: int) -> tuple[Layer, ...]
 
 
 def test_a_bundle_is_shown_with_all_its_files(
-    bundle: Path,
-    mnx: Callable[..., Printed],
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    bundle: Path,  # noqa: F811
+    mnx: Callable[..., Printed],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     printed = mnx("inspect", bundle)
@@ -249,12 +249,13 @@ def test_a_bundle_is_shown_with_all_its_files(
         assert file.name in printed.out
     document = json.loads(mnx("inspect", bundle, "--json").out)
     named = {found["file"]: found["precisions"] for found in document["files"]}
-    assert named["mobilenet_v2_025_96_int8_io_uint8.onnx"] == {"int8": 65, "fp32": 1}
+    integers = len(dissect_of("v2", 0.25, 96)) + 1  # the camera's channel-last pixels are transposed first
+    assert named["mobilenet_v2_025_96_int8_io_uint8.onnx"] == {"int8": integers, "fp32": 1}
     assert document["networks"][1]["macs"] == document["macs"]
 
 
 def test_a_file_is_shown_with_the_precision_of_every_layer(
-    bundle: Path,
+    bundle: Path,  # noqa: F811
     mnx: Callable[..., Printed],  # noqa: F811
 ) -> None:
     file = bundle / "mobilenet_v2_025_96_int8.tflite"
