@@ -114,6 +114,7 @@ def bundle(exported: tuple[Path, Printed]) -> Path:
         ["validate"],
         ["analyze"],
         ["models"],
+        ["inspect"],
         ["compat"],
         ["recipes"],
         ["deploy"],

@@ -21,6 +21,7 @@ VALUES = [
     "spec",
     "graph",
     "anatomy",
+    "inspection",
     "quantized",
     "model_card",
     "recipe",

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from mobilenet_export.anatomy import Anatomy, Layer, Tensor
 from mobilenet_export.architectures.plans import Block, Kernel, plan
 from mobilenet_export.graph import Activation
-from mobilenet_export.spec import ModelSpec
+from mobilenet_export.inspection import Inspection
+from mobilenet_export.spec import ModelSpec, find_spec, resize_spec
 
 
 def dissect(spec: ModelSpec) -> Anatomy:
@@ -16,6 +17,26 @@ def dissect(spec: ModelSpec) -> Anatomy:
     """
     image = Tensor("input", spec.input_shape)
     return Anatomy(spec.name, image, tuple(_layers(spec, image)))
+
+
+def inspect_variant(spec: ModelSpec) -> Inspection:
+    """Return the variant's layers, and both networks at its size.
+
+    Raises:
+        UsageError: No such architecture; the hint names the nearest.
+    """
+    found = dissect(spec)
+    return Inspection("variant", found, networks=side_by_side(spec, found))
+
+
+def side_by_side(spec: ModelSpec, found: Anatomy) -> tuple[Anatomy, Anatomy]:
+    """Return V1 and V2: the one that `found` is of as it is, the other as published, at the variant's size."""
+    first, second = (
+        resize_spec(find_spec(name), spec.width, spec.resolution_px, spec.classes) for name in ("v1", "v2")
+    )
+    if spec.architecture.startswith(first.architecture):
+        return found, dissect(second)
+    return dissect(first), found
 
 
 def _layers(spec: ModelSpec, source: Tensor) -> Iterator[Layer]:

@@ -10,10 +10,13 @@ from mobilenet_export.anatomy import Anatomy, Block, Layer, Pair
 from mobilenet_export.graph import Shape
 
 if TYPE_CHECKING:
-    from mobilenet_export.pipeline.inspect import Inspection
+    from mobilenet_export.inspection import Inspection
 
 _ROOM_FOR_INPUTS = 100
 """Columns from which on the shapes that a layer reads fit."""
+_ROOM_FOR_OUTPUTS = 86
+"""Columns from which on the size of what a layer makes fits beside its type, without folding names."""
+_TITLES = ("V1", "V2")
 _RULES = (
     "MACs: multiply-accumulates of convolutions and the linear layer, one image.",
     "params: weights and one bias per output channel; BatchNorm is folded into them.",
@@ -36,7 +39,12 @@ def print_inspection(screen: Console, found: "Inspection") -> None:
             "\ndepthwise + pointwise beside the standard convolution of the same shapes", style="bold"
         )
         screen.print(pair_table(anatomy))
-        screen.print("share: of both the weights and the MACs, 1/N + 1/k² (N channels out, k×k)", style="dim")
+        fewer = anatomy.standard_weights / anatomy.weights
+        for line in (
+            "share: of the weights as of the MACs, 1/N + 1/k² (N channels out, k×k kernel);",
+            f"of the whole network, which keeps its other layers, of the MACs (weights 1/{fewer:.1f})",
+        ):
+            screen.print(line, style="dim")
     if found.networks:
         _print_networks(screen, found.networks)
     screen.print()
@@ -70,7 +78,8 @@ def layer_table(anatomy: Anatomy, width: int, *, files: bool) -> Table:
     if width >= _ROOM_FOR_INPUTS:
         table.add_column("input", no_wrap=True)
     table.add_column("output", no_wrap=True)
-    for name in ("params", "MACs", "out\nKiB", "live\nKiB"):
+    outputs = not files or width >= _ROOM_FOR_OUTPUTS
+    for name in ("params", "MACs", *(["out\nKiB"] if outputs else []), "live\nKiB"):
         table.add_column(name, justify="right", no_wrap=True)
     for layer, live in zip(anatomy.layers, anatomy.live_bytes(), strict=True):
         table.add_row(
@@ -81,7 +90,7 @@ def layer_table(anatomy: Anatomy, width: int, *, files: bool) -> Table:
             _size(layer.output.shape),
             f"{layer.parameters:,}" if layer.parameters else "",
             _millions(layer.macs) if layer.macs else "",
-            f"{layer.output.bytes / 1024:,.0f}",
+            *([f"{layer.output.bytes / 1024:,.0f}"] if outputs else []),
             f"{live / 1024:,.0f}",
         )
     return table
@@ -99,9 +108,9 @@ def _print_sums(screen: Console, found: "Inspection") -> None:
         live = anatomy.live_bytes()
         where = anatomy.layers[live.index(max(live))].name
         memory = ", ".join(
-            f"{_mib(size)} in {name}" if len(peaks) > 1 else _mib(size) for name, size in peaks.items()
+            f"{_mib(size)} {name}" if len(peaks) > 1 else _mib(size) for name, size in peaks.items()
         )
-        lines.append(f"peak activation memory: {memory}, at {where}")
+        lines.append(f"peak activation memory {memory} ({where})")
     for line in lines:
         screen.print(line, markup=False, style="bold")
 
@@ -109,20 +118,20 @@ def _print_sums(screen: Console, found: "Inspection") -> None:
 def pair_table(anatomy: Anatomy) -> Table:
     """Return one row per depthwise-separable convolution, and one of the whole network."""
     table = _table()
-    table.add_column("block", overflow="fold")
+    table.add_column("depthwise", overflow="fold")
     for name in ("weights", "MACs", "standard\nweights", "standard\nMACs", "share", ""):
         table.add_column(name, justify="right", no_wrap=True)
     for pair in anatomy.pairs():
         table.add_row(*_pair_cells(pair))
-    weights, macs = anatomy.weights, anatomy.macs
+    macs, weights = anatomy.standard_macs, anatomy.standard_weights
     table.add_row(
         "whole network",
+        f"{anatomy.weights:,}",
+        _millions(anatomy.macs),
         f"{weights:,}",
         _millions(macs),
-        f"{anatomy.standard_weights:,}",
-        _millions(anatomy.standard_macs),
-        f"{100 * macs / anatomy.standard_macs:.1f} %",
-        f"1/{anatomy.standard_macs / macs:.1f} of MACs, 1/{anatomy.standard_weights / weights:.1f} of weights",
+        f"{100 * anatomy.macs / macs:.1f} %",
+        f"1/{macs / anatomy.macs:.1f}",
         style="bold",
     )
     return table
@@ -193,8 +202,8 @@ def stage_table(networks: Sequence[Anatomy]) -> Table:
     """Return a row per size of the map: how many blocks each network has there, and what they cost."""
     table = _table()
     table.add_column("map\npx", justify="right")
-    for network in networks:
-        table.add_column(f"{network.name}\nblocks", justify="right", overflow="fold")
+    for title in _TITLES[: len(networks)]:
+        table.add_column(f"{title}\nblocks", justify="right", no_wrap=True)
         for name in ("channels", "params", "MACs"):
             table.add_column(f"\n{name}", justify="right", no_wrap=True)
     sizes = dict.fromkeys(block.output.shape[1] for network in networks for block in network.blocks())

@@ -2,14 +2,19 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mobilenet_export.cli import terminal
+from mobilenet_export.errors import UsageError
 
 if TYPE_CHECKING:
-    from mobilenet_export.pipeline.inspect import Inspection, InspectRequest
+    from collections.abc import Mapping
+
+    from mobilenet_export.inspection import Inspection
+
+_FILES = (".onnx", ".ort", ".tflite")
 
 
 def inspect_command(
@@ -44,10 +49,8 @@ def inspect_command(
         from mobilenet_export.cli.layer_plot import check_plot  # noqa: PLC0415
 
         check_plot(plot)
-    from mobilenet_export.pipeline.inspect import InspectRequest, inspect  # noqa: PLC0415 (imports numpy)
-
-    request = InspectRequest(target, width, resolution, classes)
-    found = inspect(request)
+    sizes = {"--width": width, "--resolution": resolution, "--classes": classes}
+    found = _inspect(target, sizes)
     if plot is not None:
         from mobilenet_export.cli.anatomy_plot import draw_anatomy  # noqa: PLC0415
 
@@ -59,19 +62,38 @@ def inspect_command(
     from mobilenet_export.cli.anatomy_table import print_inspection  # noqa: PLC0415 (imports rich)
 
     print_inspection(terminal.console(), found)
-    terminal.say(f"\nnext: {_next(found, request)}")
+    terminal.say(f"\nnext: {_next(found, target, sizes)}")
 
 
-def _next(found: "Inspection", request: "InspectRequest") -> str:
-    target = shlex.quote(request.target)
-    if found.kind == "bundle":
-        return f"mnx analyze {target}"
-    if found.kind == "file":
-        return f"mnx compat {target}"
-    options = (
-        ("--width", request.width),
-        ("--resolution", request.resolution_px),
-        ("--classes", request.classes),
-    )
-    sizes = "".join(f" {option} {value:g}" for option, value in options if value is not None)
-    return f"mnx export --arch {target}{sizes} --int8"
+def _inspect(target: str, sizes: "Mapping[str, Any]") -> "Inspection":
+    """Look into what the target names; what is there comes before a variant of the same name."""
+    path = Path(target)
+    resolution = sizes["--resolution"]
+    if path.suffix != ".toml" and path.exists():
+        for option in ("--width", "--classes"):
+            if sizes[option] is not None:
+                raise UsageError(f"{option} does not go with {target}, which has its own", "leave it out")
+        from mobilenet_export.pipeline.inspect import inspect  # noqa: PLC0415 (imports numpy)
+
+        return inspect(path, resolution)
+    if path.suffix in _FILES or (len(path.parts) > 1 and path.suffix != ".toml"):
+        raise UsageError(f"no such file or folder: {path}", "give a variant, a bundle, or a model file")
+    from mobilenet_export.architectures.dissect import inspect_variant  # noqa: PLC0415 (imports numpy)
+    from mobilenet_export.spec import find_spec, resize_spec  # noqa: PLC0415
+
+    try:
+        spec = find_spec(target)
+    except UsageError as error:
+        if path.suffix == ".toml":
+            raise
+        raise UsageError(f"no variant, bundle or file is called {target}", error.hint) from None
+    return inspect_variant(resize_spec(spec, sizes["--width"], resolution, sizes["--classes"]))
+
+
+def _next(found: "Inspection", target: str, sizes: "Mapping[str, Any]") -> str:
+    command = {"bundle": "analyze", "file": "compat", "variant": "export --arch"}[found.kind]
+    line = f"mnx {command} {shlex.quote(target)}"
+    if found.kind != "variant":
+        return line
+    options = "".join(f" {option} {value:g}" for option, value in sizes.items() if value is not None)
+    return f"{line}{options} --int8"

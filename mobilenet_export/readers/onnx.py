@@ -28,6 +28,7 @@ def read_anatomy(data: bytes, name: str, resolution_px: int | None) -> Anatomy:
         raise ValueError(f"it takes {len(inputs)} inputs; networks of one image can be inspected")
     _close(inputs[0], name, resolution_px)
     graph = _with_shapes(model)
+    _refuse_bytes(graph)
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
             constants[node.output[0]] = _constant(node.attribute[0].t)
@@ -44,6 +45,14 @@ def read_anatomy(data: bytes, name: str, resolution_px: int | None) -> Anatomy:
             tuple(value.name for value in graph.output),
         )
     )
+
+
+def _refuse_bytes(graph: onnx.GraphProto) -> None:
+    """Refuse names that are not text: protobuf hands them out as bytes."""
+    for node in graph.node:
+        for name in (node.op_type, *node.input, *node.output, *(one.name for one in node.attribute)):
+            if not isinstance(name, str):
+                raise ValueError("not an ONNX model: a name is not UTF-8")
 
 
 def _close(value: onnx.ValueInfoProto, name: str, resolution_px: int | None) -> None:
@@ -88,12 +97,10 @@ def _kind(number: int) -> str:
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor | None:
     """The activation, where its shape is known to the last axis."""
-    dims = value.type.tensor_type.shape.dim
-    if not value.type.HasField("tensor_type") or any(not dim.HasField("dim_value") for dim in dims):
+    kind, dims = value.type.tensor_type, value.type.tensor_type.shape.dim
+    if not kind.HasField("shape") or any(not dim.HasField("dim_value") for dim in dims):
         return None
-    return Tensor(
-        value.name, one_image([dim.dim_value for dim in dims]), _kind(value.type.tensor_type.elem_type)
-    )
+    return Tensor(value.name, one_image([dim.dim_value for dim in dims]), _kind(kind.elem_type))
 
 
 def _node(node: onnx.NodeProto, constants: Mapping[str, Constant]) -> Node:

@@ -44,7 +44,7 @@ def read_anatomy(data: bytes, name: str, _resolution_px: int | None) -> Anatomy:
 
 
 def _in_order(nodes: list[Node]) -> Iterator[Node]:
-    """Yield nodes after those that they read from; the file has them in any order. Those in a circle are left out."""
+    """Yield nodes after those that they read from, which the file does not; those in a circle are left out."""
     makers = {output: index for index, node in enumerate(nodes) for output in node.outputs}
     waits = [{makers[name] for name in node.inputs if name in makers} for node in nodes]
     followers: dict[int, list[int]] = {}
