@@ -53,12 +53,12 @@ def _matrix(
     """Return a table with one column per bundle."""
     heads = [first, *(one.name for one in bundles)]
     cells = [[text(name), *map(text, values)] for name, values in rows]
-    return table(caption, heads, cells, range(1, len(heads)))
+    return table(caption, heads, cells, ())
 
 
 def _overview(bundles: Sequence[Named]) -> Html:
     rows = [(name, [value(one.held) for one in bundles]) for name, value in _FACTS.items()]
-    return _matrix("Overview of the bundles", "", bundles, rows)
+    return _matrix("Overview of the bundles", "Bundle", bundles, rows)
 
 
 def _size(precision: str) -> Callable[[Holdings], str]:
@@ -121,7 +121,7 @@ def _layers(bundles: Sequence[Named]) -> Iterator[Html]:
     names = [one.name for one in series]
     along = "depth, % of the layers"
     alt = f"SQNR along the networks of {', '.join(names)}"
-    yield tag("figure", legend(names), draw_error(series, alt, along), tag("figcaption", text(_ALONG)))
+    yield tag("figure", legend(series), draw_error(series, alt, along), tag("figcaption", text(_ALONG)))
 
 
 def _latency(bundles: Sequence[Named]) -> Iterator[Html]:

@@ -55,6 +55,14 @@ _DRAWN = (5, 25, 50, 75, 95)
 _PRECISIONS = {"fp32": _SERIES[1], "fp16": _SERIES[2], "int8": _SERIES[0]}
 
 
+Points = tuple[tuple[float, float], ...]
+_MARKS = _NAMES[3:]
+_THIN: dict[str, Any] = {"linewidth": 1.2, "marker": "o", "markersize": 2.2}
+_PALE: dict[str, Any] = {"linewidth": 6, "alpha": 0.35}
+_NEAR_DB = 0.5
+"""Lines that are less apart look like one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """One of the two sizes that a figure is drawn in; lengths in points."""
@@ -72,7 +80,7 @@ class Series:
     """A line of the error along a network: (depth of 1, dB) of each layer."""
 
     name: str
-    points: tuple[tuple[float, float], ...]
+    points: Points
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +156,7 @@ def _plain(axes: Any, *, grid: str) -> None:
 
 
 def draw_error(series: Sequence[Series], alt: str, along: str) -> Html:
-    """Draw lines of SQNR along networks; where they lie on each other, the first is the widest."""
+    """Draw lines of SQNR along networks; one that another lies on is wide and pale."""
 
     def height(form: Form) -> float:
         return 250 if form.name == "wide" else 240
@@ -156,13 +164,10 @@ def draw_error(series: Sequence[Series], alt: str, along: str) -> Html:
     def paint(axes: Any, form: Form) -> None:
         _place(axes, form, height(form), (34, 8, 34, 18))
         _plain(axes, grid="y")
-        for index, one in enumerate(series):
+        for index, (one, hidden) in enumerate(zip(series, _hidden(series), strict=True)):
             places, heights = zip(*one.points, strict=True)
-            colour = _SERIES[index % len(_SERIES)]
-            if index == 0 and len(series) > 1:
-                axes.plot(places, heights, color=colour, linewidth=6, alpha=0.35, solid_joinstyle="round")
-            else:
-                axes.plot(places, heights, color=colour, linewidth=1.2, marker="o", markersize=2.2)
+            colour, style = _SERIES[index % len(_SERIES)], _PALE if hidden else _THIN
+            axes.plot(places, heights, color=colour, **style)
         axes.set_ylim(bottom=0)
         axes.margins(x=0.01)
         axes.set_xlabel(along)
@@ -171,13 +176,24 @@ def draw_error(series: Sequence[Series], alt: str, along: str) -> Html:
     return _draw("error", alt, height, paint)
 
 
-def legend(names: Sequence[str]) -> Html:
-    """Return the names of lines beside their colours, in the page's own words."""
-    marks = ("one", "two", "three", "four")
-    entries = [
-        tag("li", tag("span", class_=f"mark {mark}"), text(name))
-        for mark, name in zip(marks * len(names), names, strict=False)
+def _hidden(series: Sequence[Series]) -> list[bool]:
+    """Of each line, whether a later one lies on it."""
+    return [
+        any(_near(one.points, other.points) for other in series[index + 1 :])
+        for index, one in enumerate(series)
     ]
+
+
+def _near(first: Points, second: Points) -> bool:
+    return len(first) == len(second) and bool(np.abs(np.subtract(first, second)).mean() < _NEAR_DB)
+
+
+def legend(series: Sequence[Series]) -> Html:
+    """Return the names of lines beside their colours, in the page's own words."""
+    entries = []
+    for index, (one, hidden) in enumerate(zip(series, _hidden(series), strict=True)):
+        mark = f"mark {_MARKS[index % len(_MARKS)]}" + (" pale" if hidden else "")
+        entries.append(tag("li", tag("span", class_=mark), text(one.name)))
     return tag("ul", *entries, class_="legend")
 
 
@@ -255,7 +271,7 @@ def _colour(drawn: dict[str, list[Any]], colours: list[str]) -> None:
             line.set(color=colour, linewidth=1.2)
 
 
-def points_of(curve: LayerCurve, runtime: str, *, share: bool = False) -> tuple[tuple[float, float], ...]:
+def points_of(curve: LayerCurve, runtime: str, *, share: bool = False) -> Points:
     """Return the line of one runtime over the number of the layer, or its share of all; the input is left out.
 
     The input's rounding is far above all else, and would flatten the rest.

@@ -25,7 +25,7 @@ _NOTHING = (
     (" in a phone's browser; then ", "mnx report FOLDER"),
     (" writes this page anew.", ""),
 )
-_DRAWN = "box: the middle half, line: the median, whiskers: 5th to 95th percentile. Fastest first."
+_DRAWN = "Box: the middle half, line: the median, whiskers: 5th to 95th percentile. Fastest first."
 
 
 def latency(held: Holdings) -> Html:
@@ -59,7 +59,7 @@ def _device(device: Device, index: int, held: Holdings) -> Iterator[Html]:
         return
     runs = " or ".join(map(str, sorted({len(row.samples_ms) for row in device.rows})))
     boxes = [box(row, held) for row in device.rows]
-    yield figure(f"{index}-{device.name}", device.name, boxes, f"{runs} inferences of each; {_DRAWN}")
+    yield figure(f"{index}-{device.name}", device.name, boxes, f"{_DRAWN} {runs} inferences of each.")
     yield fold("As a table", _table(device.rows))
     yield notes(device.notes)
 
@@ -71,7 +71,7 @@ def box(row: LatencyRow, held: Holdings, before: str = "") -> Box:
     return Box(before + held.kind(row.file), f"{row.runtime} {row.provider}, {threads}{batch}", row)
 
 
-def figure(salt: str, device: str, boxes: Sequence[Box], caption: str = _DRAWN.capitalize()) -> Html:
+def figure(salt: str, device: str, boxes: Sequence[Box], caption: str = _DRAWN) -> Html:
     """Return the box plots of a device, the fastest first."""
     ordered = sorted(boxes, key=lambda one: one.row.percentile_ms(50))
     words = "; ".join(f"{one.kind}, {one.where}: {one.median}" for one in ordered)

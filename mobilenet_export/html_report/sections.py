@@ -99,7 +99,7 @@ def layers(held: Holdings) -> Html:
     alt = f"SQNR of {len(curve.layers) - 1} layers in {', '.join(names.values())}; {_told(worst)}"
     drawn = draw_error(series, alt, "layer, in the order in which they run")
     caption = tag("figcaption", text(_caption(curve, _told(worst), series)))
-    figure = tag("figure", legend([one.name for one in series]), drawn, caption)
+    figure = tag("figure", legend(series), drawn, caption)
     hint = tag(
         "p", text("Why, and what would help: "), tag("code", text("mnx analyze FOLDER")), class_="note"
     )
@@ -208,7 +208,7 @@ def _origins(held: Holdings) -> Iterator[tuple[str, Html]]:
     yield "Architecture", text(f"{network}BatchNorm eps {spec.batch_norm_eps:g}")
     yield "Preprocessing", tag("ol", *(tag("li", text(step)) for step in held.steps))
     yield (
-        "with",
+        "Its numbers",
         text(
             f"resize_px {how.resize_px}, crop_px {how.crop_px}, {how.interpolation}; mean {mean}; std {std}"
         ),
