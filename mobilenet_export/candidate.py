@@ -156,7 +156,9 @@ class Budget:
 
 
 def _above(value: float, digits: int) -> float:
-    return math.ceil(value * 10**digits) / 10**digits
+    """Round up; the product may have been rounded down to a whole number."""
+    steps: int = math.ceil(value * 10**digits)
+    return float(steps + (steps / 10**digits < value)) / 10.0**digits
 
 
 def front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:

@@ -11,6 +11,8 @@ from mobilenet_export.cli import terminal
 from mobilenet_export.errors import ExitCode, UsageError, unknown_name
 
 _Item = TypeVar("_Item")
+_MOST_ROWS, _MOST_FITTING = 20, 14
+"""Of the table: the rest of a long front is in the JSON and the plot."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,9 +183,18 @@ def _table(report: "PickReport") -> "Table":
     for name in ("p50 ms", "MB", "MiB", "top-1 %"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for one in report.front:
+    for one in _shown(report):
         table.add_row(*_cells(one), _mark(report, one))
     return table
+
+
+def _shown(report: "PickReport") -> "list[Candidate]":
+    """Return of a long front what fits best, and some that just do not."""
+    front, excess = report.front, report.budget.excess
+    fits = [one for one in front if excess(one) <= 1][:_MOST_FITTING]
+    misses = sorted((one for one in front if excess(one) > 1), key=excess)
+    shown = {one.point for one in [*fits, *misses[: _MOST_ROWS - len(fits)]]}
+    return [one for one in front if one.point in shown]
 
 
 def _cells(one: "Candidate") -> list[str]:
@@ -207,10 +218,13 @@ def _mark(report: "PickReport", one: "Candidate") -> str:
 
 def _notes(report: "PickReport") -> list[str]:
     unknown = [one for one in report.candidates if one.top1 is None]
+    front, shown = report.front, len(_shown(report))
+    more = f"; {len(front) - shown} more in --json and --plot" if shown < len(front) else ""
+    count = report.candidates[0].point.threads
     lines = [
-        f"{report.place}; {report.candidates[0].point.threads} thread",
-        f"{len(report.front)} of {len(report.candidates)} measured, which no other matches in all and beats in one; "
-        "fits: within the budget",
+        f"{report.place}; {count} thread{'s'[: count > 1]}",
+        f"{len(front)} of {len(report.candidates)} points are on the Pareto front: no other is as good in all "
+        f"and better in one{more}",
     ]
     if any(one.top1 and one.top1.of_fp32 for one in report.front):
         lines.append("*: top-1 of the fp32 network, which int8 does not quite reach: see `mnx validate`")

@@ -165,7 +165,7 @@ def pick(request: PickRequest, progress: Progress = silent) -> PickReport:
             shelves = _bundle_shelves(request, meter, stages)
         else:
             shelves = [_network_shelf(one, published, request, meter) for one in networks]
-        sweep = _Sweep(request, meter, kept)
+        sweep = _Sweep(meter, kept)
         with stages("measure", sum(len(shelf.points) for shelf in shelves)) as advance:
             measured = sweep.measure(shelves, advance)
         kept.prune()
@@ -311,7 +311,7 @@ def _bundle_shelf(bundle: Bundle, points: tuple[Point, ...], top1: Mapping[Point
 class _Sweep:
     """Measures points, network by network, and keeps what it has measured."""
 
-    def __init__(self, request: PickRequest, meter: Meter, kept: FigureCache) -> None:
+    def __init__(self, meter: Meter, kept: FigureCache) -> None:
         self._meter, self._kept, self._makers = meter, kept, makers()
         self._versions = {(one.runtime, one.provider): one.version for one in meter.engines}
         self.recalled = 0
