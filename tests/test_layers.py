@@ -29,7 +29,9 @@ VALUES = [
     "latency",
     "machine",
     "bundle",
+    "documents",
     "errors",
+    "scratch",
     "shipped",
     "plugins",
 ]

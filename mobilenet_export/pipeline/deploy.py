@@ -5,7 +5,6 @@ import hashlib
 import json
 import posixpath
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from mobilenet_export.deployment.send import Sent, plan, send, survey
 from mobilenet_export.devices import Connection, Processes, Settings, Target, transport
 from mobilenet_export.errors import ExitCode, MissingError, MnxError, UsageError, explain_error
 from mobilenet_export.pipeline.cache import cache_folder
+from mobilenet_export.scratch import scratch_folder
 
 RESULTS = "devices"
 """Folder of the bundle that results come back to."""
@@ -275,19 +275,13 @@ def write_results(bundle: Bundle, report: DeviceReport) -> Path:
     """
     path = bundle.folder / RESULTS / f"{_file_name(report.host)}.json"
     text = json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    partial: Path | None = None
     try:
         path.parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as stream:
-            partial = Path(stream.name)
-            stream.write(text)
-        partial.chmod(0o644)
-        partial.replace(path)
+        with scratch_folder(path.parent, ".partial-") as scratch:
+            (scratch / path.name).write_text(text, encoding="utf-8")
+            (scratch / path.name).replace(path)
     except OSError as error:
         raise MissingError(f"cannot write {path}: {error.strerror}", "check space and permissions") from None
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
     return path
 
 
