@@ -8,10 +8,8 @@ import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,15 @@ from typing import Any
 from mobilenet_export.artifact import Artifact, Normalization
 from mobilenet_export.documents import parse_json
 from mobilenet_export.errors import DamagedInputError, MissingError, UsageError
+from mobilenet_export.scratch import abandoned, scratch_folder
 from mobilenet_export.spec import ModelSpec, channels, is_inside, spec_from_table
 
 DOCUMENT = "mnx.json"
 SCHEMA = 1
 LABELS = "labels.txt"
 SELF_CHECK = "self_check"
+OLD = "old"
+"""Where the folder that is to be replaced stands for a moment, in the new one's scratch folder."""
 RUN, DEVICE = "run.py", "device.zip"
 """What checks and runs the files where this package is not installed."""
 LAYERS = "layers.json"
@@ -186,17 +187,25 @@ def new_bundle(folder: Path, *, force: bool) -> Iterator[Path]:
     check_place(folder, force=force)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+        with scratch_folder(folder.parent, _scratch_prefix(folder)) as scratch:
+            partial = scratch / folder.name
+            partial.mkdir()
+            yield partial
+            replace_folder(folder, partial, force=force)
     except OSError as error:
         raise _unwritable(folder, error) from None
-    try:
-        yield partial
-        partial.chmod(0o777 & ~_umask())
-        replace_folder(folder, partial, force=force)
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _scratch_prefix(folder: Path) -> str:
+    return f".{folder.name}.partial-"
+
+
+def _bring_back(folder: Path) -> None:
+    """Put an old bundle back that a killed process had moved aside, before it put the new one in its place."""
+    for scratch in abandoned(folder.parent, _scratch_prefix(folder)):
+        if not folder.exists():
+            with suppress(OSError):
+                (scratch / OLD).rename(folder)
 
 
 def check_place(folder: Path, *, force: bool) -> None:
@@ -213,6 +222,7 @@ def check_place(folder: Path, *, force: bool) -> None:
         raise MissingError(f"cannot write {folder}: {nearest} is no folder to write to", "give another --out")
     if folder.is_symlink():
         raise UsageError(f"{folder} is a symbolic link", "give the folder itself as --out")
+    _bring_back(folder)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not force:
@@ -223,31 +233,21 @@ def check_place(folder: Path, *, force: bool) -> None:
 
 def replace_folder(folder: Path, partial: Path, *, force: bool) -> None:
     """Put the new folder in place; the old one is deleted only once the new one is there."""
-    if not force or not folder.exists():
-        try:
-            partial.rename(folder)  # takes the place of an empty folder too
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                raise UsageError(
-                    f"{folder} exists by now", "give --force to replace it, or another --out"
-                ) from None
-            raise
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent))
-    folder.rename(old / folder.name)
+    old = partial.parent / OLD
+    if force and folder.exists():
+        with suppress(FileNotFoundError):  # another process has just moved it aside
+            folder.rename(old)
     try:
-        partial.rename(folder)
-    except OSError:
-        (old / folder.name).rename(folder)
+        partial.rename(folder)  # takes the place of an empty folder too
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise UsageError(
+                f"{folder} exists by now: another process has put it there",
+                "give --force to replace it, or another --out",
+            ) from None
+        if old.exists():
+            old.rename(folder)
         raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _unwritable(folder: Path, error: OSError) -> MissingError:
@@ -264,19 +264,13 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         MissingError: It cannot be written.
     """
-    partial: Path | None = None
     try:
         path.parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as stream:
-            partial = Path(stream.name)
-            stream.write(text)
-        partial.chmod(0o666 & ~_umask())
-        partial.replace(path)
+        with scratch_folder(path.parent, ".partial-") as scratch:
+            (scratch / path.name).write_text(text, encoding="utf-8")
+            (scratch / path.name).replace(path)
     except OSError as error:
         raise MissingError(f"cannot write {path}: {error.strerror}", "check space and permissions") from None
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
 
 
 def write_document(folder: Path, document: Mapping[str, Any]) -> None:

@@ -188,10 +188,14 @@ class _Reader:
 
     def read(self) -> Graph:
         graph = self.model.graph
-        self.constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
-        for node in graph.node:
-            if node.op_type == "Constant":
-                self.constants[node.output[0]] = _constant_value(node)
+        try:
+            self.constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+            constants = [node for node in graph.node if node.op_type == "Constant"]
+            self.constants |= {node.output[0]: _constant_value(node) for node in constants}
+        except Exception as error:  # onnx raises errors of any type for damaged tensors
+            raise DamagedInputError(
+                f"{self.name}: a constant is malformed: {error}", "export the file again"
+            ) from None
         foreign = sorted({node.op_type for node in graph.node} - set(_READERS))
         if foreign:
             raise _unsupported(self.name, foreign)

@@ -14,7 +14,6 @@ keeps stable, and pixels see only +, −, ×, ÷ and √, which IEEE 754 rounds 
 import hashlib
 import math
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -27,6 +26,7 @@ from PIL import Image
 from mobilenet_export.bundle import replace_folder
 from mobilenet_export.errors import UsageError
 from mobilenet_export.images import MANIFEST, MANIFEST_SCHEMA, SHORTEST_SIDE_PX, Role
+from mobilenet_export.scratch import scratch_folder
 
 SIZE_PX = 256
 FEWEST_LEAVES, MOST_LEAVES = 60, 240
@@ -372,8 +372,8 @@ def write_set(
     if not roles:
         raise UsageError("cannot draw 0 images", "ask for at least one")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".leaves-") as name:
-        unfinished = Path(name) / folder.name
+    with scratch_folder(folder.parent, ".leaves-") as scratch:
+        unfinished = scratch / folder.name
         unfinished.mkdir()
         entries = []
         for role, seed in roles:

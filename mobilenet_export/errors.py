@@ -23,26 +23,22 @@ class ExitCode(IntEnum):
     """Whoever read the output closed it, as `| head -1` does."""
 
 
-EXPORT_PACKAGES = {
-    "ai_edge_litert": "ai-edge-litert",
-    "flatbuffers": "flatbuffers",
-    "matplotlib": "matplotlib",
-    "onnx": "onnx",
-    "onnxruntime": "onnxruntime",
-    "onnxsim": "onnxsim",
-    "safetensors": "safetensors",
-    "threadpoolctl": "threadpoolctl",
-    "torch": "torch",
+EXTRAS = {
+    "export": (
+        "ai_edge_litert",
+        "flatbuffers",
+        "matplotlib",
+        "onnx",
+        "onnxruntime",
+        "onnxsim",
+        "safetensors",
+        "threadpoolctl",
+        "torch",
+    ),
+    "keras": ("h5py",),
+    "phone": ("cryptography", "segno"),
 }
-"""What the extra `export` brings, by the name that is imported; a device does without."""
-
-
-PHONE_PACKAGES = ("cryptography", "segno")
-"""What the extra `phone` brings."""
-
-
-KERAS_PACKAGES = ("h5py",)
-"""What the extra `keras` brings."""
+"""What each extra brings, by the name that is imported; a device does without."""
 
 
 class MnxError(Exception):
@@ -93,24 +89,21 @@ def explain_error(error: Exception) -> tuple[str, str, ExitCode]:
     match error:
         case MnxError(message=message, hint=hint):
             return message, hint, error.exit_code
-        case ModuleNotFoundError(name=str(name)) if name.split(".")[0] in EXPORT_PACKAGES:
-            package = EXPORT_PACKAGES[name.split(".")[0]]
-            return f"{package} is not installed", "pip install 'mobilenet-export[export]'", ExitCode.MISSING
-        case ModuleNotFoundError(name=str(name)) if name.split(".")[0] in PHONE_PACKAGES:
-            package = name.split(".")[0]
-            return f"{package} is not installed", "pip install 'mobilenet-export[phone]'", ExitCode.MISSING
-        case ModuleNotFoundError(name=str(name)) if name.split(".")[0] in KERAS_PACKAGES:
-            package = name.split(".")[0]
-            return f"{package} is not installed", "pip install 'mobilenet-export[keras]'", ExitCode.MISSING
+        case ModuleNotFoundError(name=str(name)) if extra := _extra_of(name):
+            package = name.split(".")[0].replace("_", "-")
+            return f"{package} is not installed", f"pip install 'mobilenet-export[{extra}]'", ExitCode.MISSING
         case MemoryError():
-            return (
-                "there is not enough memory for this",
-                "give a smaller input, or end other programs",
-                ExitCode.MISSING,
-            )
+            hint = "give a smaller input, or end other programs"
+            return "there is not enough memory for this", hint, ExitCode.MISSING
         case OSError():
             where = error.filename or "the output"
             return f"cannot use {where}: {error.strerror}", "check space and permissions", ExitCode.MISSING
         case _:
             message = f"internal error: {type(error).__name__}: {error}"
             return message, "set MNX_TRACEBACK=1 and report what it prints", ExitCode.INTERNAL
+
+
+def _extra_of(module: str) -> str | None:
+    """The extra that brings a module."""
+    package = module.split(".", maxsplit=1)[0]
+    return next((extra for extra, packages in EXTRAS.items() if package in packages), None)

@@ -33,7 +33,9 @@ VALUES = [
     "published",
     "machine",
     "bundle",
+    "documents",
     "errors",
+    "scratch",
     "shipped",
     "plugins",
 ]

@@ -31,6 +31,7 @@ MODULES = (
     "runtimes.litert",
     "runtimes.onnxruntime",
     "runtimes.tflite_runtime",
+    "scratch",
     "shipped",
     "spec",
 )

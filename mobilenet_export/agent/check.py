@@ -6,7 +6,6 @@ between photo and network (`checks.mistakes`).
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -9,7 +9,6 @@ import os
 import shlex
 import shutil
 import sys
-import tempfile
 import threading
 import zipfile
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from mobilenet_export.deployment.send import Sent, check_space, hold, send
 from mobilenet_export.devices import Connection, Processes
 from mobilenet_export.documents import parse_json
 from mobilenet_export.errors import MissingError
+from mobilenet_export.scratch import scratch_folder
 
 _LIST = "wheels.json"
 _INSTALL_S = 3600.0
@@ -121,15 +121,14 @@ def _cached(folder: Path) -> Parcel | None:
 def _download(installation: Installation, folder: Path, processes: Processes) -> None:
     """Have pip download wheels for a device into a folder; it appears whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
-    try:
+    with scratch_folder(folder.parent, ".partial-") as scratch:
+        partial = scratch / folder.name
+        partial.mkdir()
         _run_pip(installation, partial, processes)
         hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in partial.glob("*.whl")}
         (partial / _LIST).write_text(json.dumps(hashes, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _run_pip(installation: Installation, folder: Path, processes: Processes) -> None:

@@ -344,7 +344,19 @@ def read_int8(data: bytes, graph: Graph) -> QuantizedGraph:
         ValueError: A constant is missing, or does not fit the graph.
     """
     stored = [held for held in _load(data).initializer if held.data_location == TensorProto.DEFAULT]
-    return integers_of({held.name: numpy_helper.to_array(held) for held in stored}, graph)
+    return integers_of({held.name: array_of(held) for held in stored}, graph)
+
+
+def array_of(held: TensorProto) -> NDArray[Any]:
+    """Return a constant's values.
+
+    Raises:
+        ValueError: It is malformed.
+    """
+    try:
+        return np.asarray(numpy_helper.to_array(held))
+    except Exception as error:  # onnx raises errors of any type for damaged tensors
+        raise ValueError(f"the constant {held.name!r:.80} is malformed: {error}") from None
 
 
 def integers_of(constants: Mapping[str, NDArray[Any]], graph: Graph) -> QuantizedGraph:

@@ -243,7 +243,7 @@ def _point(network: str, name: str, precision: Precision, engine: Engines, threa
 def _published_top1(network: Network, figures: Published, precision: Precision) -> Top1 | None:
     """What was published: of the weights that ship, where some were trained at this size."""
     weights = network.spec.weights
-    if network.has_own_weights and weights is not None:
+    if network.has_own_weights and weights and weights.top1_percent is not None:
         percent, source = weights.top1_percent, weights.top1_source
     elif (key := (network.width, network.resolution_px)) in figures.top1_percent:
         percent, source = figures.top1_percent[key], figures.source

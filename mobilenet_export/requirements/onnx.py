@@ -55,7 +55,7 @@ def _since(operator: str, opset: int, domain: str) -> int:
     """The opset that an operator last changed in; the file's own where onnx here does not know the operator."""
     try:
         return int(onnx.defs.get_schema(operator, opset, domain).since_version)
-    except onnx.defs.SchemaError:
+    except (onnx.defs.SchemaError, TypeError):  # or no name or version at all
         return opset
 
 

@@ -14,7 +14,10 @@ def read_requirements(data: bytes) -> Requirements:
     nodes = session.get("model", {}).get("graph", {}).get("nodes", [])
     if not nodes or not str(session.get("ort_version")).isdecimal():
         raise ValueError("not an ORT format model: it has no nodes or no version")
-    operators = {f"{n.get('domain', '')}.{n['op_type']}".strip("."): n["since_version"] for n in nodes}
+    try:
+        operators = {f"{n.get('domain', '')}.{n['op_type']}".strip("."): n["since_version"] for n in nodes}
+    except KeyError as error:
+        raise ValueError(f"not an ORT format model: a node has no {error}") from None
     return Requirements({"ORT format": int(session["ort_version"])}, operators)
 
 

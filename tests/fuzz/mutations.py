@@ -7,6 +7,7 @@ import pickle
 import random
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import onnx
@@ -245,11 +246,13 @@ def _change_field(rng: random.Random, message: Any, field: Any) -> None:
             case 2 if len(value):
                 value.extend([copy.deepcopy(value[place])])
             case _ if field.type != field.TYPE_MESSAGE and len(value):
-                value[place] = _scalar(rng, value[place])
+                with suppress(ValueError):
+                    value[place] = _scalar(rng, value[place])
     elif field.type == field.TYPE_MESSAGE or rng.random() < 0.2:
         message.ClearField(field.name)
     else:
-        setattr(message, field.name, _scalar(rng, value))
+        with suppress(ValueError):  # protobuf refuses some by itself
+            setattr(message, field.name, _scalar(rng, value))
 
 
 _NAMES = (
@@ -338,7 +341,14 @@ def zip_of(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
             members[index] = (name, b"")
         case _:
             members[index] = (name, _member_of(rng, name, held))
-    kind = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))
+    kinds = (
+        zipfile.ZIP_STORED,
+        zipfile.ZIP_STORED,
+        zipfile.ZIP_DEFLATED,
+        zipfile.ZIP_LZMA,
+        zipfile.ZIP_BZIP2,
+    )
+    kind = rng.choice(kinds) if len(data) < 100_000 else zipfile.ZIP_STORED  # the others take their time
     return _zipped(members, kind)
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from readers import READERS, Read, seeds_of
+
 from mobilenet_export.errors import ExitCode, explain_error
 
 MOST_MORE_BYTES = 3 << 30
@@ -37,24 +39,20 @@ class Ending:
 
 def wrong_bytes(case: Case, seeds: Path) -> bytes:
     """Return the file of a case."""
-    from readers import READERS
-
-    folder = seeds / ("image" if case.reader == "folder" else case.reader)
-    right = [path.read_bytes() for path in sorted(folder.iterdir())]
+    right = seeds_of(case.reader, seeds)
     rng = random.Random(f"{case.seed} {case.reader} {case.number}")
     return READERS[case.reader].mutate(rng, right)
 
 
 def work(pipe: Connection, seeds: Path) -> None:
     """Take cases until there are no more, and say what each ended in."""
-    from readers import READERS
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what Pillow, torch and LiteRT say on their own
     folder = Path(tempfile.mkdtemp(prefix="mnx-fuzz-"))
     os.environ["MNX_CACHE"] = str(folder)
     opened = {}
     limit = _address_space() + MOST_MORE_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    pipe.send("ready")
     try:
         while (case := pipe.recv()) is not None:
             if case.reader not in opened:
@@ -66,7 +64,7 @@ def work(pipe: Connection, seeds: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _try(read, data: bytes) -> Ending:  # type: ignore[no-untyped-def]
+def _try(read: Read, data: bytes) -> Ending:
     try:
         read(data)
     except BaseException as error:  # what a user would see of it
@@ -93,13 +91,18 @@ class Worker:
         self._process = context.Process(target=work, args=(theirs, self._seeds), daemon=True)
         self._process.start()
         theirs.close()
+        self._pipe.recv()  # everything is imported
 
-    def run(self, case: Case) -> Ending:
-        """Read a wrong file."""
+    def give(self, case: Case) -> None:
+        """Have a wrong file read."""
         self._pipe.send(case)
+
+    def take(self) -> Ending:
+        """Wait for what became of it."""
         try:
-            if self._pipe.poll(MOST_S + (40 if self._process.exitcode is None and not self._warm() else 0)):
-                return self._pipe.recv()
+            if self._pipe.poll(MOST_S):
+                ending: Ending = self._pipe.recv()
+                return ending
             finding = f"no end within {MOST_S:.0f} s"
         except EOFError:
             self._process.join()
@@ -108,12 +111,7 @@ class Worker:
         self._start()
         return Ending(ExitCode.INTERNAL, finding)
 
-    def _warm(self) -> bool:
-        warm, self._is_warm = getattr(self, "_is_warm", False), True
-        return warm
-
     def end(self) -> None:
         """Kill it."""
         self._process.kill()
         self._process.join()
-        self._is_warm = False

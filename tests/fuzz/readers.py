@@ -1,15 +1,15 @@
 """Every reader of foreign bytes: right files made by the real writers, how to make them wrong, how they are read.
 
-A reader is a folder of `seeds`, and a function `bytes → None` that goes the way of the command that reads such files.
-What it raises has to be an error with an exit code of its own: not 70, "a bug of ours".
+A reader is a function `bytes → None` that goes the way of the command that reads such files. What it raises has to
+be an error with an exit code of its own: not 70, "a bug of ours".
 """
 
-import gzip
+import hashlib
 import io
 import json
 import shutil
 import subprocess
-import sys
+import tomllib
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +19,8 @@ from typing import Any
 
 import mutations as wrong
 import numpy as np
+import onnx
+import safetensors.numpy
 import safetensors.torch
 import torch
 from conftest import FEW_IMAGES, tiny_batch, tiny_graph
@@ -28,10 +30,8 @@ from mobilenet_export import images
 from mobilenet_export.agent import check as device_check
 from mobilenet_export.architectures import build
 from mobilenet_export.architectures.checkpoint import build_with_weights
-from mobilenet_export.artifact import PRECISIONS, Artifact
-from mobilenet_export.bundle import DOCUMENT, EQUALIZATION, Bundle, read_bundle
+from mobilenet_export.bundle import DOCUMENT, Bundle, read_bundle
 from mobilenet_export.capture import capture_onnx
-from mobilenet_export.compat.facts import ReadRequirements
 from mobilenet_export.deployment import measure
 from mobilenet_export.deployment.fleet import read_fleet
 from mobilenet_export.deployment.measure import Installed
@@ -40,7 +40,6 @@ from mobilenet_export.deployment.probe import probe_device
 from mobilenet_export.errors import DamagedInputError, MnxError
 from mobilenet_export.formats import Format
 from mobilenet_export.graph import Graph
-from mobilenet_export.images import ImageSet
 from mobilenet_export.passes.fold_normalization import fold_normalization
 from mobilenet_export.pipeline import cache
 from mobilenet_export.pipeline.analyze import read_equalization
@@ -59,7 +58,7 @@ from mobilenet_export.recipe import read_recipe, recipe_names
 from mobilenet_export.runtimes.onnxruntime import watch
 from mobilenet_export.shipped import shipped_path
 from mobilenet_export.snippets import choose_file, read_facts, snippet
-from mobilenet_export.spec import find_spec, read_spec, resize_spec, spec_paths
+from mobilenet_export.spec import find_spec, resize_spec, spec_paths
 
 Read = Callable[[bytes], object]
 SPEC = resize_spec(find_spec("v2"), 0.25, 96, 12)
@@ -85,7 +84,9 @@ class Reader:
 def write_seeds(folder: Path) -> None:
     """Write the right files of every reader, `folder/<reader>/<number>`, and a bundle."""
     bundle = folder / "bundle"
-    request = ExportRequest(SPEC, bundle, PRECISIONS, ("onnx", "tflite", "ort"), FEW_IMAGES, weights="none")
+    request = ExportRequest(
+        SPEC, bundle, ("fp32", "int8"), ("onnx", "tflite"), FEW_IMAGES, weights="none", io=("float32",)
+    )
     export(request)
     found: dict[str, list[bytes]] = {
         "checkpoint safetensors": [safetensors.torch.save(_state(classes)) for classes in (12, 3)],
@@ -151,22 +152,19 @@ def _written(form: str, precision: str) -> bytes:
 
 def _foreign_onnx() -> bytes:
     """As another exporter would spell it: BatchNorm, Clip, a pad of its own, a Gemm."""
-    import onnx
-    from onnx import helper
-
     kind, weights = onnx.TensorProto.FLOAT, np.random.default_rng(0)
 
     def constant(name: str, *shape: int) -> onnx.TensorProto:
         return onnx.numpy_helper.from_array(weights.uniform(0.5, 1, shape).astype(np.float32), name)
 
     nodes = [
-        helper.make_node("Pad", ["image", "pads"], ["a"]),
-        helper.make_node("Conv", ["a", "w"], ["b"], strides=[2, 2], kernel_shape=[3, 3]),
-        helper.make_node("BatchNormalization", ["b", "g", "h", "m", "v"], ["c"]),
-        helper.make_node("Clip", ["c", "low", "high"], ["d"]),
-        helper.make_node("AveragePool", ["d"], ["e"], kernel_shape=[8, 8]),
-        helper.make_node("Flatten", ["e"], ["f"]),
-        helper.make_node("Gemm", ["f", "fc", "bias"], ["scores"], transB=1),
+        onnx.helper.make_node("Pad", ["image", "pads"], ["a"]),
+        onnx.helper.make_node("Conv", ["a", "w"], ["b"], strides=[2, 2], kernel_shape=[3, 3]),
+        onnx.helper.make_node("BatchNormalization", ["b", "g", "h", "m", "v"], ["c"]),
+        onnx.helper.make_node("Clip", ["c", "low", "high"], ["d"]),
+        onnx.helper.make_node("AveragePool", ["d"], ["e"], kernel_shape=[8, 8]),
+        onnx.helper.make_node("Flatten", ["e"], ["f"]),
+        onnx.helper.make_node("Gemm", ["f", "fc", "bias"], ["scores"], transB=1),
     ]
     held = [constant("w", 8, 3, 3, 3), *(constant(name, 8) for name in "ghmv")]
     held += [constant("fc", 5, 8), constant("bias", 5), constant("low"), constant("high")]
@@ -174,14 +172,14 @@ def _foreign_onnx() -> bytes:
         onnx.numpy_helper.from_array(np.float32(value), name) for name, value in (("low", 0), ("high", 6))
     ]
     held.append(onnx.numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 0, 0]), "pads"))
-    graph = helper.make_graph(
+    graph = onnx.helper.make_graph(
         nodes,
         "own",
-        [helper.make_tensor_value_info("image", kind, [1, 3, 16, 16])],
-        [helper.make_tensor_value_info("scores", kind, [1, 5])],
+        [onnx.helper.make_tensor_value_info("image", kind, [1, 3, 16, 16])],
+        [onnx.helper.make_tensor_value_info("scores", kind, [1, 5])],
         held,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
     return bytes(model.SerializeToString())
 
 
@@ -192,8 +190,6 @@ def _spellings(form: str) -> list[bytes]:
 
 
 def _toml_of(path: Path) -> Any:
-    import tomllib
-
     return tomllib.loads(path.read_text("utf-8"))
 
 
@@ -209,8 +205,6 @@ def _image(kind: str, seed: int = 0) -> bytes:
 
 
 def _manifest() -> dict[str, Any]:
-    import hashlib
-
     entries = [
         {
             "file": f"{index}.png",
@@ -253,9 +247,7 @@ def _npz(kind: Any) -> bytes:
 
 
 def _factors() -> bytes:
-    from safetensors.numpy import save
-
-    return save({"stem": np.ones(8, np.float32), "pointwise": np.ones(8, np.float32)})
+    return safetensors.numpy.save({"stem": np.ones(8, np.float32), "pointwise": np.ones(8, np.float32)})
 
 
 def _probe_answer() -> bytes:
@@ -591,6 +583,24 @@ READERS: Mapping[str, Reader] = {
     "phone report": Reader(wrong.json_of, _open_phone),
 }
 """By name; `folder` takes the seeds of `image`."""
+
+
+def seeds_of(name: str, seeds: Path) -> list[bytes]:
+    """What a reader's wrong files are made of: right files, of TOML the tables as JSON."""
+    folder = seeds / ("image" if name == "folder" else name)
+    return [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+def right_files(name: str, seeds: Path) -> list[bytes]:
+    """Files that a reader has to take; of model files the int8 ones, as their integers are read."""
+    found = seeds_of(name, seeds)
+    if READERS[name].mutate is wrong.toml_of:
+        return [wrong.toml(json.loads(seed)).encode() for seed in found]
+    if name.endswith(" file"):
+        return found[2:]
+    return (
+        found[::2] if name == "checkpoint safetensors" else found[:2] if name == "checkpoint pth" else found
+    )
 
 
 def _recorded(bundle: Bundle) -> None:
