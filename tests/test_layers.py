@@ -57,11 +57,13 @@ LAYERS = [
     ["formats", "readers", "runtimes", "requirements", "packages", "devices", "snippets"],
     ["agent", "deployment", "phone"],
     ["pipeline"],
-    ["cli"],
+    ["api", "cli"],
 ]
 
-PROTOCOLS = {"checks.drift": {"runtimes"}, "checks.latency": {"runtimes"}}
-"""Of a layer to the right, a module may read a Protocol in the package itself: drift takes any `Session`."""
+PROTOCOLS = {"checks.drift": {"runtimes"}, "checks.latency": {"runtimes"}, "__init__": {"api"}}
+"""Of a layer to the right, a module may read a Protocol in the package itself: drift takes any `Session`. The package
+itself names its front door for whoever checks types, and imports it on use.
+"""
 
 
 def part_of(module: str) -> str:

@@ -243,7 +243,17 @@ def parse_threads(text: str) -> tuple[int, ...]:
         found = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--threads {text}: not whole numbers", "for example --threads 1,2") from None
-    if min(found) < 1:
+    return check_threads(found)
+
+
+def check_threads(found: tuple[int, ...]) -> tuple[int, ...]:
+    """Return numbers of threads, each once.
+
+    Raises:
+        UsageError: There are none, or one is below 1 or more than this machine makes sense of.
+    """
+    if min(found, default=0) < 1:
+        text = ",".join(map(str, found))
         raise UsageError(f"--threads {text}: must be 1 or more", "for example --threads 1,2")
     most = _THREADS_PER_CORE * (os.cpu_count() or 1)
     if max(found) > most:

@@ -1,6 +1,5 @@
 """`mnx export`."""
 
-import dataclasses
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,15 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mobilenet_export.cli import terminal
-from mobilenet_export.cli.recognise import Size, Trained, recognise, three_numbers
-from mobilenet_export.errors import ExitCode, UsageError, unknown_name
+from mobilenet_export.cli.numbers import listed, three_numbers
+from mobilenet_export.errors import ExitCode
 
 if TYPE_CHECKING:
-    from mobilenet_export.artifact import InputOutput
     from mobilenet_export.pipeline import Export, ExportRequest
-    from mobilenet_export.spec import ModelSpec, Preprocess
-
-DEFAULT_RECIPE = "int8"
+    from mobilenet_export.spec import ModelSpec
 
 
 def export_command(
@@ -61,7 +57,7 @@ def export_command(
     calibration: Annotated[
         Path | None, typer.Option(help="Folder, .zip, .npy or .npz of images.", metavar="PATH")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="Name or path.toml.", metavar="RECIPE")] = DEFAULT_RECIPE,
+    recipe: Annotated[str, typer.Option(help="Name or path.toml.", metavar="RECIPE")] = "int8",
     out: Annotated[Path | None, typer.Option(help="Folder of the bundle.", metavar="DIR")] = None,
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line.", metavar="FILE")] = None,
     mean: Annotated[
@@ -88,147 +84,41 @@ def export_command(
       mnx export --checkpoint my.pth --int8
       mnx export model.onnx --int8 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5
     """  # noqa: D301 (click keeps the lines after a backspace as they are)
-    from mobilenet_export.recipe import find_recipe  # noqa: PLC0415 (imports numpy)
-
-    chosen = find_recipe(recipe)
-    if recipe != DEFAULT_RECIPE and not int8:
-        raise UsageError(f"--recipe {recipe} is of int8 files, and none are written", "give --int8 too")
-    if thumbnails and calibration is None:
-        raise UsageError("--thumbnails is of your own images", "give --calibration too, or leave it out")
-    own = _own_onnx(model, arch)
-    _refuse_with_onnx(
-        own,
-        width=width,
-        classes=classes,
-        checkpoint=checkpoint,
-        padding=padding,
-        eps=eps,
-        weights=weights,
-        softmax=softmax or None,
+    from mobilenet_export.pipeline.options import (  # noqa: PLC0415 (imports numpy)
+        ExportOptions,
+        Size,
+        Trained,
+        export_request,
     )
-    size = Size(width, resolution, classes)
-    trained = Trained(padding, eps, mean, std)
-    if own is not None:
-        spec = _onnx_spec(own, arch if arch != str(own) else None, mean, std)
-    elif checkpoint is not None and weights is None:
-        spec = recognise(checkpoint, _named(model, arch), size, trained)
-    else:
-        spec = _spec(_named(model, arch), size, trained)
-    spec = dataclasses.replace(spec, softmax=softmax or spec.softmax)
-    from mobilenet_export.pipeline import ExportRequest, cache_folder  # noqa: PLC0415
-    from mobilenet_export.spec import Given  # noqa: PLC0415
 
-    request = ExportRequest(
-        spec=spec,
-        out=out or Path(spec.name),
-        precisions=("fp32", *(("fp16",) if fp16 else ()), *(("int8",) if int8 else ())),
-        formats=_formats(formats),
-        recipe=chosen,
-        onnx=own,
-        resolution_px=resolution,
+    options = ExportOptions(
+        model=model,
+        arch=arch,
+        size=Size(width, resolution, classes),
+        trained=Trained(padding, eps, three_numbers("--mean", mean), three_numbers("--std", std)),
         checkpoint=checkpoint,
         weights=weights,
-        given=Given.of(spec) if checkpoint else None,
+        int8=int8,
+        fp16=fp16,
+        formats=listed(formats),
+        io=None if io is None else listed(io),
+        softmax=softmax,
         calibration=calibration,
+        recipe=recipe,
+        out=out,
         labels=labels,
-        io=_io(io, _formats(formats), int8=int8),
         thumbnails=thumbnails,
         force=force,
-        cache=None if no_cache else cache_folder(),
+        cache=not no_cache,
     )
+    asked = export_request(options, terminal.progress)
+    request = asked.request
+    if asked.recognised:
+        terminal.say(f"recognised: {asked.recognised}")
     if dry_run:
         _show_plan(request, as_json=as_json)
         return
     _run(request, as_json=as_json)
-
-
-def _own_onnx(model: str | None, arch: str | None) -> Path | None:
-    """The user's own ONNX file, wherever it was named."""
-    named = [Path(name) for name in (model, arch) if name and name.endswith(".onnx")]
-    return named[0] if named else None
-
-
-def _refuse_with_onnx(own: Path | None, **options: object) -> None:
-    given = [f"--{name}" for name, value in options.items() if value is not None]
-    if own is not None and given:
-        raise UsageError(f"{given[0]} does not go with an .onnx file, which has its own", "leave it out")
-
-
-def _named(model: str | None, arch: str | None) -> str | None:
-    if model and arch and model != arch:
-        raise UsageError(f"two networks named: {model} and {arch}", "give one of them")
-    return arch or model
-
-
-def _spec(name: str | None, size: "Size", trained: "Trained") -> "ModelSpec":
-    from mobilenet_export.spec import find_spec, resize_spec  # noqa: PLC0415
-
-    if name is None:
-        raise UsageError(
-            "no network named", "give --arch v2, or another of `mnx models`; or --checkpoint FILE"
-        )
-    for option, value in (("--padding", trained.padding), ("--eps", trained.eps)):
-        if value is not None:
-            raise UsageError(f"{option} is of a checkpoint, and none is given", "leave it out")
-    spec = resize_spec(find_spec(name), size.width, size.resolution, size.classes)
-    return dataclasses.replace(spec, preprocess=_preprocess(spec.preprocess, trained.mean, trained.std))
-
-
-def _onnx_spec(own: Path, arch: str | None, mean: str | None, std: str | None) -> "ModelSpec":
-    """A spec for a user's file: how images are preprocessed; size and classes come from the file."""
-    from mobilenet_export.pipeline import unknown_preprocessing  # noqa: PLC0415
-    from mobilenet_export.spec import OTHER_LIMITS, OWN_ONNX, find_spec  # noqa: PLC0415
-
-    if arch is None and (mean is None or std is None):
-        raise unknown_preprocessing(own)
-    base = find_spec(arch or "v2")
-    preprocess = _preprocess(base.preprocess, mean, std)
-    summary = f"read from {own.name}"
-    base = dataclasses.replace(
-        base, architecture=OWN_ONNX, summary=summary, alias=None, weights=None, limits=OTHER_LIMITS
-    )
-    return dataclasses.replace(base, name=own.stem, preprocess=preprocess, parameters=None, macs=None)
-
-
-def _preprocess(base: "Preprocess", mean: str | None, std: str | None) -> "Preprocess":
-    return dataclasses.replace(
-        base,
-        mean=three_numbers("--mean", mean) if mean else base.mean,
-        std=three_numbers("--std", std) if std else base.std,
-    )
-
-
-def _formats(text: str) -> tuple[str, ...]:
-    from mobilenet_export.plugins import plugin_names  # noqa: PLC0415
-
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    for name in names:
-        if name not in plugin_names("formats"):
-            raise unknown_name("format", name, plugin_names("formats"))
-    if not names:
-        raise UsageError("--formats names none", "known: " + ", ".join(plugin_names("formats")))
-    return names
-
-
-def _io(text: str | None, formats: tuple[str, ...], *, int8: bool) -> "tuple[InputOutput, ...] | None":
-    """Types of input and output of the files; each must be of one of them."""
-    from mobilenet_export.artifact import INPUT_OUTPUTS  # noqa: PLC0415 (imports numpy)
-    from mobilenet_export.formats import Format  # noqa: PLC0415
-    from mobilenet_export.plugins import load_plugin  # noqa: PLC0415
-
-    if text is None:
-        return None
-    forms: list[Format] = [load_plugin("formats", name) for name in formats]
-    possible = {io for form in forms for io in form.io}
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-    for name in names:
-        if name not in INPUT_OUTPUTS:
-            raise unknown_name("io", name, INPUT_OUTPUTS)
-        if name == "int8" and not int8:
-            raise UsageError("--io int8: no float file takes it", "give --int8 too, or --io uint8")
-        if name not in possible:
-            raise UsageError(f"--io {name}: no file in {', '.join(formats)} takes it", "add --formats tflite")
-    return tuple(io for io in INPUT_OUTPUTS if io in names)
 
 
 def _show_plan(request: "ExportRequest", *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mobilenet_export.cli import terminal
-from mobilenet_export.cli.recognise import Size, Trained, said_of_it
+from mobilenet_export.cli.numbers import three_numbers
 
 if TYPE_CHECKING:
     from mobilenet_export.pipeline import Imported
@@ -58,8 +58,10 @@ def import_command(
       mnx import model.onnx --out mine.safetensors --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5
     """  # noqa: D301 (click keeps the lines after a backspace as they are)
     from mobilenet_export.pipeline import ImportRequest, import_checkpoint  # noqa: PLC0415 (imports numpy)
+    from mobilenet_export.pipeline.options import Size, Trained, said_of_it  # noqa: PLC0415
 
-    spec, given = said_of_it(arch, Size(width, resolution, classes), Trained(padding, eps, mean, std))
+    trained = Trained(padding, eps, three_numbers("--mean", mean), three_numbers("--std", std))
+    spec, given = said_of_it(arch, Size(width, resolution, classes), trained)
     request = ImportRequest(checkpoint, out, spec, given, card, licence, source, force)
     with terminal.progress("load torch and import", 0):
         imported = import_checkpoint(request)

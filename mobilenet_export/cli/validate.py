@@ -1,13 +1,12 @@
 """`mnx validate`."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mobilenet_export.cli import terminal
-from mobilenet_export.errors import ExitCode, UsageError, unknown_name
+from mobilenet_export.errors import ExitCode, unknown_name
 
 if TYPE_CHECKING:
     from mobilenet_export.pipeline import ValidateRequest
@@ -50,13 +49,6 @@ def validate_command(
     from mobilenet_export.pipeline import ValidateRequest, validate  # noqa: PLC0415 (imports numpy and onnx)
     from mobilenet_export.spec import Limits, find_spec  # noqa: PLC0415
 
-    for option, value in (
-        ("--max-drop", max_drop),
-        ("--min-agreement", min_agreement),
-        ("--min-sqnr", min_sqnr),
-    ):
-        if value is not None and not 0 <= value < math.inf:
-            raise UsageError(f"{option} {value}: must be 0 or more", f"for example {option} 1")
     if report_as not in (None, "md", "junit"):
         raise unknown_name("report", str(report_as), ("md", "junit"))
     request = ValidateRequest(

@@ -1,6 +1,7 @@
 """`validate`: a bundle, or model files, against the original."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,7 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
     Raises:
         UsageError, MissingError, DamagedInputError: What the user can mend.
     """
+    _check_limits(request)
     target = find_target(request)
     engines = [runtime(name) for name in request.runtimes] or list(available_runtimes())
     subjects = load_subjects(target.artifacts, engines, target.spec)
@@ -102,6 +104,16 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
     limits = merge_limits(target.spec.limits, request.limits)
     report = judge(report, limits, request.max_drop_points)
     return dataclasses.replace(report, warnings=(*notes, *not_judged(report, limits), *_warnings(request)))
+
+
+def _check_limits(request: ValidateRequest) -> None:
+    for option, value in (
+        ("--max-drop", request.max_drop_points),
+        ("--min-agreement", request.limits.int8_agreement_percent),
+        ("--min-sqnr", request.limits.int8_sqnr_db),
+    ):
+        if value is not None and not 0 <= value < math.inf:
+            raise UsageError(f"{option} {value}: must be 0 or more", f"for example {option} 1")
 
 
 def _refuse_probabilities(subjects: Sequence[Subject], spec: ModelSpec) -> None:
