@@ -11,7 +11,7 @@ from pathlib import Path
 from mobilenet_export.agent.bench import check_threads
 from mobilenet_export.checks.latency import Plan
 from mobilenet_export.latency import LatencyReport
-from mobilenet_export.pipeline.bench import BenchRequest, measure_latency
+from mobilenet_export.pipeline.bench import BenchRequest, bundle_to_keep, keep_latency, measure_latency
 from mobilenet_export.pipeline.export import Export
 from mobilenet_export.pipeline.export import export as export_bundle
 from mobilenet_export.pipeline.options import (
@@ -184,6 +184,7 @@ def bench(
     batch: int = 1,
     resolution: int | None = None,
     checkpoint: Location | None = None,
+    keep: bool = False,
     progress: Progress = silent,
 ) -> LatencyReport:
     """Measure latency: every file in every runtime takes its turn in every round.
@@ -197,6 +198,7 @@ def bench(
         batch: Images per inference.
         resolution: In px, of files that leave their input size open.
         checkpoint: Your own weights, for the runtime `torch`.
+        keep: Keep every sample in the bundle, for `mnx report`.
         progress: Called with each stage's title and number of steps.
 
     Returns:
@@ -216,7 +218,11 @@ def bench(
         checkpoint=_path(checkpoint),
         resolution_px=resolution,
     )
-    return measure_latency(request, progress)
+    bundle = bundle_to_keep(request.targets) if keep else None
+    report = measure_latency(request, progress)
+    if bundle is not None:
+        keep_latency(bundle, report)
+    return report
 
 
 def _text(location: Location | None) -> str | None:

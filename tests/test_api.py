@@ -85,8 +85,9 @@ def test_nothing_is_printed(bundle: Path, tmp_path: Path, capfd: pytest.CaptureF
     mobilenet_export.export("v2", out=tmp_path / "new", **SMALL)  # type: ignore[arg-type]
     report = mobilenet_export.validate(bundle, limit=2)
     assert report.verdict == "pass", report.failures
-    latency = mobilenet_export.bench([bundle], runs=2, runtime=("onnxruntime",))
+    latency = mobilenet_export.bench([bundle], runs=2, runtime=("onnxruntime",), keep=True)
     assert len(latency.rows) == 1
+    assert len(list(bundle.glob("devices/*.json"))) == 1
     printed = capfd.readouterr()
     assert (printed.out, printed.err) == ("", "")
 
