@@ -1,5 +1,6 @@
 """`mnx pick`."""
 
+import dataclasses
 import math
 import sys
 from pathlib import Path
@@ -213,25 +214,39 @@ def _mark(report: "PickReport", one: "Candidate") -> str:
         return "← pick"
     if any(one.point == other.point for other in report.rejected):
         return "over"
-    return "fits" if report.budget.excess(one) <= 1 else ""
+    if report.budget.excess(one) <= 1:
+        return "fits"
+    return "unsure" if report.budget.excess(_at_its_median(one)) <= 1 else ""
+
+
+def _at_its_median(one: "Candidate") -> "Candidate":
+    certain = dataclasses.replace(one.measured, high_ms=one.measured.p50_ms)
+    return dataclasses.replace(one, measured=certain)
 
 
 def _notes(report: "PickReport") -> list[str]:
+    """Return what has to be known of the table."""
+    from mobilenet_export.findings import listing  # noqa: PLC0415 (imports numpy)
+
     unknown = [one for one in report.candidates if one.top1 is None]
-    front, shown = report.front, len(_shown(report))
-    more = f"; {len(front) - shown} more in --json and --plot" if shown < len(front) else ""
+    front, shown = report.front, _shown(report)
+    more = f"; {len(front) - len(shown)} more in --json and --plot" if len(shown) < len(front) else ""
     count = report.candidates[0].point.threads
     lines = [
         f"{report.place}; {count} thread{'s'[: count > 1]}",
         f"{len(front)} of {len(report.candidates)} points are on the Pareto front: no other is as good in all "
         f"and better in one{more}",
     ]
-    if any(one.top1 and one.top1.of_fp32 for one in report.front):
+    if "unsure" in [_mark(report, one) for one in shown]:
+        lines.append("unsure: its p50 is within the budget, the upper end of its 95 % interval is not")
+    if any(one.top1 and one.top1.of_fp32 for one in shown):
         lines.append("*: top-1 of the fp32 network, which int8 does not quite reach: see `mnx validate`")
     if unknown:
         names = dict.fromkeys(one.point.network for one in unknown)
-        lines.append(f"no top-1 was published, so out of the running: {', '.join(names)}")
-    lines += [f"top-1: {source}" for source in dict.fromkeys(o.top1.source for o in report.front if o.top1)]
+        lines.append(f"no top-1 was published, so out of the running: {listing(names)}")
+    if report.doubt:
+        lines.append(f"note: {report.doubt}")
+    lines += [f"top-1: {source}" for source in dict.fromkeys(one.top1.source for one in shown if one.top1)]
     return lines
 
 
@@ -253,7 +268,7 @@ def _say_verdict(report: "PickReport") -> None:
     )
     if report.missing_weights:
         terminal.say(
-            "no weights of this size ship: the top-1 is of Google's; to build it without: --weights none"
+            "no weights of this size ship: the top-1 is of Google's own; to only try it: --weights none"
         )
     terminal.say(f"next: {report.command}")
 

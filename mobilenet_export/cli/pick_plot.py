@@ -18,12 +18,16 @@ def draw_front(report: "PickReport", path: Path) -> None:
     """Draw candidates of known top-1: colour is the runtime, shape the precision, area the file's size."""
     import matplotlib  # noqa: PLC0415 (optional)
     from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
     settings = {"svg.hashsalt": "mnx", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(10, 6.5), layout="constrained")
         axes = figure.add_subplot()
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         _draw_candidates(axes, report)
         _draw_budget(axes, report)
         if report.winner:

@@ -7,6 +7,7 @@ bundle ─▶ integers, layer by layer against the source ─▶ layer report
 bundle ─▶ report.html; bundles ─▶ one page that compares them
 bundle ─▶ page ─▶ browsers: check, bench ─▶ bundle/devices/
 bundle ─▶ devices: probe ─▶ choose ─▶ send ─▶ check, bench ─▶ bundle/devices/
+published top-1 or bundles, latency, size, memory ─▶ Pareto front ─▶ pick
 files ─▶ sessions ─▶ latency report; files, tables of releases and boards ─▶ compat report
 """
 
@@ -19,6 +20,7 @@ from mobilenet_export.pipeline.doctor import diagnose
 from mobilenet_export.pipeline.export import Export, ExportRequest, check_request, export
 from mobilenet_export.pipeline.importing import Imported, ImportRequest, import_checkpoint
 from mobilenet_export.pipeline.lint import LintRequest, lint
+from mobilenet_export.pipeline.pick import PickRequest, pick
 from mobilenet_export.pipeline.reference import open_checkpoint, unknown_preprocessing
 from mobilenet_export.pipeline.report import ReportRequest, report
 from mobilenet_export.pipeline.validate import ValidateRequest, find_target, validate
@@ -33,6 +35,7 @@ __all__ = [
     "ImportRequest",
     "Imported",
     "LintRequest",
+    "PickRequest",
     "ReportRequest",
     "ValidateRequest",
     "analyze",
@@ -47,6 +50,7 @@ __all__ = [
     "lint",
     "measure_latency",
     "open_checkpoint",
+    "pick",
     "report",
     "unknown_preprocessing",
     "validate",

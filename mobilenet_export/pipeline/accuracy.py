@@ -93,7 +93,7 @@ def measure_top1(
     if any(found != labels[id(bundle)] for bundle in places.values() for found in labels.values()):
         raise UsageError("the bundles do not have the same classes", "pick from bundles of one data set")
     chunks = _chunks(labelled, next(iter(labels.values())))
-    counts = dict.fromkeys(places, 0)
+    counts, made_by = dict.fromkeys(places, 0), makers()
     with (
         _executor(labelled, sorted({point.runtime for point in places})) as (executor, share),
         stages("measure top-1", len(chunks) * len(places)) as advance,
@@ -105,7 +105,7 @@ def measure_top1(
                 job = _job(labelled, bundle, point)
                 there = share(artifact)
                 for chunk in chunks:
-                    facts = _facts(artifact, job, chunk)
+                    facts = _facts(artifact, job, chunk) | {"makers": made_by}
                     if figures := kept.recall(facts):
                         counts[point] += int(figures["right"])
                         advance(1)
@@ -163,7 +163,6 @@ def _facts(artifact: Artifact, job: Job, chunk: Chunk) -> dict[str, Any]:
         "runtime": [job.runtime, job.provider, runtime(job.runtime).version()],
         "preprocess": asdict(job.how),
         "images": chunk.sha256,
-        "makers": makers(),
     }
 
 

@@ -27,14 +27,18 @@ from mobilenet_export.devices import Connection, Processes, Settings, find_targe
 from mobilenet_export.errors import DamagedInputError, ExitCode, UsageError
 from mobilenet_export.latency import median_high
 from mobilenet_export.machine import this_machine
+from mobilenet_export.plugins import load_plugin
+from mobilenet_export.runtimes import Runtime, find_provider
 
 _FOLDER = ".mnx-pick"
 """Of the device; it never takes the place of a bundle, and is removed at the end."""
 _LONGEST_S = 1800.0
+_BUSY = 1.0
+"""Load average from which on measuring is disturbed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Engines:
+class RuntimeThere:
     """A runtime that measures.
 
     Attributes:
@@ -59,11 +63,13 @@ class Meter(Protocol):
         place: What it is, for people.
         identity: What its figures depend on.
         engines: Runtimes there.
+        doubt: Why its figures are not what they could be, or None.
     """
 
     place: str
     identity: Mapping[str, Any]
-    engines: tuple[Engines, ...]
+    doubt: str | None
+    engines: tuple[RuntimeThere, ...]
 
     def measure(self, bundle: Bundle, points: Sequence[Point], runs: int) -> Mapping[Point, Measurement]:
         """Measure some of a bundle's files side by side, in a process that does nothing else.
@@ -81,6 +87,7 @@ class LocalMeter:
         machine = this_machine()
         self.place = f"{machine.cpu}, {machine.cores} cores"
         self.identity: Mapping[str, Any] = {"local": asdict(machine)}
+        self.doubt = _busy(machine.cores)
         self.engines = tuple(_engine(one) for one in find_engines(runtimes) if one.runtime.formats)
 
     def measure(self, bundle: Bundle, points: Sequence[Point], runs: int) -> Mapping[Point, Measurement]:
@@ -94,13 +101,18 @@ class LocalMeter:
         return read_measurements(self.place, _bench_here(bundle, options), bundle, points)
 
 
-def _engine(found: Engine) -> Engines:
-    engine = found.runtime
-    provider = next(
-        one.name for one in engine.providers if found.provider in (None, one.name, one.name.lower())
-    )
+def _busy(cores: int) -> str | None:
+    """Say so, if other programs use the computer; Windows does not tell."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load < _BUSY:
+        return None
+    return f"the load was {load:.1f} on {cores} cores, so latencies are too high: --no-cache when it is quiet"
+
+
+def _engine(found: Engine) -> RuntimeThere:
+    engine, provider = found.runtime, find_provider(found.runtime, found.provider).name
     asked = f"{engine.name}:{found.provider}" if found.provider else engine.name
-    return Engines(engine.name, provider, engine.version(), engine.formats, asked)
+    return RuntimeThere(engine.name, provider, engine.version(), engine.formats, asked)
 
 
 def _bench_here(bundle: Bundle, options: Sequence[str]) -> Mapping[str, Any]:
@@ -174,6 +186,7 @@ class DeviceMeter:
         self.place = f"{connection.name}: {probe.summary()}"
         facts = (probe.machine, probe.cpu, probe.cores, probe.memory_bytes, probe.system)
         self.identity: Mapping[str, Any] = {"device": connection.name, "facts": list(map(str, facts))}
+        self.doubt: str | None = None
         self.engines = tuple(_device_engines(connection.name, choice.runtimes, runtimes))
 
     def measure(self, bundle: Bundle, points: Sequence[Point], runs: int) -> Mapping[Point, Measurement]:
@@ -187,7 +200,7 @@ class DeviceMeter:
         return read_measurements(self.place, latency.document, bundle, points)
 
 
-def _device_engines(host: str, there: Sequence[str], wanted: Sequence[str]) -> Iterator[Engines]:
+def _device_engines(host: str, there: Sequence[str], wanted: Sequence[str]) -> Iterator[RuntimeThere]:
     """Yield the runtimes there, of those that are wanted.
 
     Raises:
@@ -201,13 +214,10 @@ def _device_engines(host: str, there: Sequence[str], wanted: Sequence[str]) -> I
                 f"{host}: {name} is not there", f"it has {', '.join(known)}; `mnx deploy --install` adds one"
             )
         provider = _default_provider(runtime.name)
-        yield Engines(runtime.name, provider, known[runtime.name], runtime.formats, runtime.name)
+        yield RuntimeThere(runtime.name, provider, known[runtime.name], runtime.formats, runtime.name)
 
 
 def _default_provider(name: str) -> str:
-    from mobilenet_export.plugins import load_plugin  # noqa: PLC0415
-    from mobilenet_export.runtimes import Runtime  # noqa: PLC0415
-
     found: Runtime = load_plugin("runtimes", name)
     return found.providers[0].name
 

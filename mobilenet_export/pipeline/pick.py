@@ -21,7 +21,7 @@ from mobilenet_export.formats import Format, artifact_name
 from mobilenet_export.pipeline.accuracy import Labelled, measure_top1
 from mobilenet_export.pipeline.cache import makers
 from mobilenet_export.pipeline.figures import FigureCache
-from mobilenet_export.pipeline.meter import Engines, Meter, open_meter
+from mobilenet_export.pipeline.meter import Meter, RuntimeThere, open_meter
 from mobilenet_export.pipeline.stages import Progress, Stages, silent
 from mobilenet_export.pipeline.trial import Network, make_artifacts, trial_bundle
 from mobilenet_export.plugins import load_plugin
@@ -90,6 +90,7 @@ class PickReport:
         missing_weights: Whether no weights ship that its top-1 is of.
         rejected: What would have won, and was over the budget when measured again, with the second figures.
         recalled: How many points were measured by an earlier run.
+        doubt: Why the others' figures are not what they could be, or None.
     """
 
     place: str
@@ -100,6 +101,7 @@ class PickReport:
     missing_weights: bool
     rejected: tuple[Candidate, ...]
     recalled: int
+    doubt: str | None = None
 
     @property
     def front(self) -> tuple[Candidate, ...]:
@@ -125,6 +127,7 @@ class PickReport:
             "nearest": [] if self.winner else [_row(one, self.budget) for one in self.nearest],
             "points": [_row(one, self.budget) | {"on_front": one in best} for one in self.candidates],
             "recalled": self.recalled,
+            "doubt": self.doubt,
         }
 
 
@@ -178,8 +181,9 @@ def pick(request: PickRequest, progress: Progress = silent) -> PickReport:
         with stages("measure the best again"):
             winner, rejected = _confirm(request.budget, candidates, sweep, home)
     command, missing = home[winner.point].build(winner.point) if winner else ("", False)
+    doubt = meter.doubt if sweep.recalled < len(candidates) else None
     return PickReport(
-        meter.place, request.budget, candidates, winner, command, missing, rejected, sweep.recalled
+        meter.place, request.budget, candidates, winner, command, missing, rejected, sweep.recalled, doubt
     )
 
 
@@ -234,7 +238,7 @@ def _network_shelf(
     )
 
 
-def _point(network: str, name: str, precision: Precision, engine: Engines, threads: int) -> Point:
+def _point(network: str, name: str, precision: Precision, engine: RuntimeThere, threads: int) -> Point:
     form: Format = load_plugin("formats", engine.formats[0])
     file = artifact_name(name, form, precision, "float32")
     return Point(network, file, precision, engine.runtime, engine.provider, threads)
@@ -291,7 +295,7 @@ def _bundle_shelves(request: PickRequest, meter: Meter, stages: Stages) -> list[
     ]
 
 
-def _point_of(name: str, entry: Mapping[str, Any], engine: Engines, threads: int) -> Point:
+def _point_of(name: str, entry: Mapping[str, Any], engine: RuntimeThere, threads: int) -> Point:
     return Point(name, entry["path"], entry["precision"], engine.runtime, engine.provider, threads)
 
 

@@ -47,19 +47,28 @@ class Network:
     @property
     def spec(self) -> ModelSpec:
         """The variant; its weights are those that ship, where they fit."""
-        return resize_spec(find_spec(self.arch), self.width, self.resolution_px, None)
+        return _resized(self.arch, self.width, self.resolution_px)
 
     @property
     def has_own_weights(self) -> bool:
         """Whether weights ship that were trained at this width and resolution."""
-        original = find_spec(self.arch)
-        return self.spec == original and original.weights is not None
+        return self.spec.alias == self.arch and self.spec.weights is not None
+
+
+@cache
+def _resized(arch: str, width: float, resolution_px: int) -> ModelSpec:
+    return resize_spec(_original(arch), width, resolution_px, None)
+
+
+@cache
+def _original(arch: str) -> ModelSpec:
+    return find_spec(arch)
 
 
 @cache
 def _captured(arch: str, width: float) -> Source:
     """The network at the smallest size: a MobileNet's layers and weights are the same at every one."""
-    origin = Origin(resize_spec(find_spec(arch), width, SMALLEST_PX, None), weights="none")
+    origin = Origin(_resized(arch, width, SMALLEST_PX), weights="none")
     return capture(origin, open_reference(origin))
 
 
