@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mobilenet_export.cli import terminal
-from mobilenet_export.cli.recognise import Size, Trained, recognise, three_numbers
+from mobilenet_export.cli.recognise import Size, Trained, download, recognise, three_numbers
 from mobilenet_export.errors import ExitCode, UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def export_command(
         typer.Option(help="Of a checkpoint's BatchNorms.", metavar="E", show_default="its layout's"),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Embedded weights, or none for random.", metavar="NAME")
+        str | None,
+        typer.Option(help="Embedded ones, none for random, or torchvision:… to download.", metavar="NAME"),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Also write int8 files.")] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Also write files with fp16 weights.")] = False,
@@ -108,10 +109,15 @@ def export_command(
     )
     size = Size(width, resolution, classes)
     trained = Trained(padding, eps, mean, std)
+    found = None
+    if weights and ":" in weights and checkpoint is None:
+        found, checkpoint = download(weights)
+        arch, weights = arch or (None if model else found.arch), None
     if own is not None:
         spec = _onnx_spec(own, arch if arch != str(own) else None, mean, std)
     elif checkpoint is not None and weights is None:
-        spec = recognise(checkpoint, _named(model, arch), size, trained)
+        published = found.weights if found else None
+        spec = recognise(checkpoint, _named(model, arch), size, trained, published)
     else:
         spec = _spec(_named(model, arch), size, trained)
     spec = dataclasses.replace(spec, softmax=softmax or spec.softmax)

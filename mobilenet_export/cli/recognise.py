@@ -1,5 +1,6 @@
 """What a user says of a checkpoint on the command line, and what it is found to be."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -8,7 +9,8 @@ from mobilenet_export.cli import terminal
 from mobilenet_export.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
-    from mobilenet_export.spec import Given, ModelSpec
+    from mobilenet_export.pipeline.download import Download
+    from mobilenet_export.spec import Given, ModelSpec, WeightsSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,13 @@ class Trained:
     std: str | None = None
 
 
-def recognise(checkpoint: Path, name: str | None, size: Size, trained: Trained) -> "ModelSpec":
+def recognise(
+    checkpoint: Path,
+    name: str | None,
+    size: Size,
+    trained: Trained,
+    published: "WeightsSpec | None" = None,
+) -> "ModelSpec":
     """Return the variant that a checkpoint is, and say on stderr what it was recognised as.
 
     Args:
@@ -38,6 +46,7 @@ def recognise(checkpoint: Path, name: str | None, size: Size, trained: Trained) 
         name: Of the variant that it is said to be; None finds it.
         size: Options that it has to fit.
         trained: Options that go before what its layout is trained with.
+        published: What is known of the very file.
 
     Raises:
         UsageError, MissingError, DamagedInputError: What the user can mend.
@@ -45,10 +54,24 @@ def recognise(checkpoint: Path, name: str | None, size: Size, trained: Trained) 
     from mobilenet_export.pipeline import open_checkpoint  # noqa: PLC0415 (imports numpy)
 
     spec, given = said_of_it(name, size, trained)
+    if spec and published:
+        spec = dataclasses.replace(spec, weights=published)
     with terminal.progress("load torch and the checkpoint", 0):
         fitted = open_checkpoint(checkpoint, spec, given)
     terminal.say(f"recognised: {fitted.description}")
     return fitted.spec
+
+
+def download(name: str) -> "tuple[Download, Path]":
+    """Return published weights by name, such as torchvision:mobilenet_v2, and their file, downloaded if need be.
+
+    Raises:
+        UsageError, MissingError, DamagedInputError: What the user can mend.
+    """
+    from mobilenet_export.pipeline import fetch, find_download  # noqa: PLC0415
+
+    found = find_download(name)
+    return found, fetch(found, terminal.progress)
 
 
 def said_of_it(name: str | None, size: Size, trained: Trained) -> "tuple[ModelSpec | None, Given]":
