@@ -5,13 +5,14 @@ BIN := .venv/bin
 LEGACY := .venv-legacy/bin
 COMPARE := .venv-compare/bin
 MEDIAPIPE := .venv-mediapipe/bin
+IMPORT := .venv-import/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # The CPU build of torch. Only for Linux on x86-64 is it not the default one; README, "Install", says more.
 TORCH ?= torch==2.13.0$(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),+cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh test-adb test-mediapipe test-phone phone-assets accuracy compare clean
+.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh test-adb test-mediapipe test-import test-phone phone-assets accuracy compare clean
 
 help:
 	@echo "make export                        set up, then export MobileNetV2 with int8 to ./mobilenet_v2_100_224"
@@ -23,6 +24,7 @@ help:
 	@echo "make test-ssh                      mnx deploy to a real sshd (Debian as root installs one)"
 	@echo "make test-adb                      mnx deploy adb to a real adbd for arm64 (Debian as root installs adb)"
 	@echo "make test-mediapipe                our TFLite files and their metadata in MediaPipe's ImageClassifier"
+	@echo "make test-import                   files of real Keras and TensorFlow give their logits here"
 	@echo "make phone-assets                  bring the browser runtimes of mnx phone from npm"
 	@echo "make test-phone                    mnx phone in a real Chromium (Debian as root installs one)"
 	@echo "make accuracy DATA=DIR LABELS=CSV  the drift figures of the README, on labelled ImageNet photos"
@@ -97,6 +99,17 @@ test-mediapipe: setup .venv-mediapipe/ready
 	PYTHONPATH=. MEDIAPIPE_BUNDLES=build/mediapipe/v1:build/mediapipe/v2 DATA="$(DATA)" \
 	  $(MEDIAPIPE)/python -m pytest -c tests/mediapipe/pytest.ini tests/mediapipe
 
+.venv-import/ready: tests/importers/requirements.txt
+	$(PYTHON) -m venv .venv-import
+	$(IMPORT)/pip install --quiet --requirement tests/importers/requirements.txt
+	@touch $@
+
+# Real Keras and TensorFlow write the files in an environment of their own, with what they compute.
+test-import: setup .venv-import/ready
+	rm -rf build/import
+	$(IMPORT)/python tests/importers/make_files.py build/import models/weights/mobilenet_v1_100_imagenet1k_google.safetensors
+	IMPORT_FILES=build/import $(BIN)/pytest -m slow tests/test_importers.py
+
 # The runtimes that `mnx phone` serves: exact versions, checked against the lock file's hashes, no scripts run.
 PHONE := mobilenet_export/phone
 phone-assets: build/npm/ready
@@ -128,4 +141,4 @@ compare: setup .venv-compare/ready
 	  $(COMPARE_OPTIONS)
 
 clean:
-	rm -rf .venv .venv-legacy .venv-compare .venv-mediapipe build
+	rm -rf .venv .venv-legacy .venv-compare .venv-mediapipe .venv-import build

@@ -191,8 +191,9 @@ def fit(checkpoint: Checkpoint, spec: ModelSpec | None, given: Given) -> Fitted:
         spec, layout, given = _as_in_graph(checkpoint.graph, spec, layout, given)
     tensors, background = _drop_background(checkpoint.tensors, linear_key(spec, layout), layout, given)
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    sized = adapt_size(spec, shapes, layout, given)
-    adapted = _without_published(adapt_spec(sized, layout, given))
+    sized = _without_published(adapt_size(spec, shapes, layout, given))
+    published = spec.weights if spec.weights and spec.weights.sha256 == checkpoint.sha256 else None
+    adapted = dataclasses.replace(adapt_spec(sized, layout, given), weights=published)
     return Fitted(adapted, dataclasses.replace(checkpoint, tensors=tensors), layout, background)
 
 

@@ -42,12 +42,12 @@ COPY_AGAIN = "copy or download it again and compare sizes"
 def read_archive(data: bytes, name: str) -> dict[str, Tensor]:
     """Return the tensors of a .keras file; see `read_h5`."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(_WEIGHTS) as stream:
-            weights = stream.read(MOST_BYTES + 1)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if archive.getinfo(_WEIGHTS).file_size > MOST_BYTES:  # more than it says is never unpacked
+                raise _too_large(name)
+            weights = archive.read(_WEIGHTS)
     except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError, zlib.error) as error:
         raise DamagedInputError(f"{name}: truncated or damaged Keras archive: {error}", COPY_AGAIN) from None
-    if len(weights) > MOST_BYTES:
-        raise _too_large(name)
     return read_h5(weights, name)
 
 

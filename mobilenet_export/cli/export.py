@@ -38,7 +38,8 @@ def export_command(
         typer.Option(help="Of a checkpoint's BatchNorms.", metavar="E", show_default="its layout's"),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Embedded weights, or none for random.", metavar="NAME")
+        str | None,
+        typer.Option(help="Embedded ones, none for random, or torchvision:… to download.", metavar="NAME"),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Also write int8 files.")] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Also write files with fp16 weights.")] = False,

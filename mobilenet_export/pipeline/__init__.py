@@ -17,6 +17,7 @@ from mobilenet_export.pipeline.cache import cache_folder
 from mobilenet_export.pipeline.compat import CompatRequest, compat
 from mobilenet_export.pipeline.deploy import DeployRequest, deploy
 from mobilenet_export.pipeline.doctor import diagnose
+from mobilenet_export.pipeline.download import fetch, find_download
 from mobilenet_export.pipeline.export import Export, ExportRequest, check_request, export
 from mobilenet_export.pipeline.importing import Imported, ImportRequest, import_checkpoint
 from mobilenet_export.pipeline.lint import LintRequest, lint
@@ -45,6 +46,8 @@ __all__ = [
     "deploy",
     "diagnose",
     "export",
+    "fetch",
+    "find_download",
     "find_target",
     "import_checkpoint",
     "lint",

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from mobilenet_export.errors import UsageError
 from mobilenet_export.pipeline.evidence import printable
 from mobilenet_export.pipeline.reference import open_checkpoint
+from mobilenet_export.scratch import scratch_folder
 from mobilenet_export.spec import Given, ModelSpec, WeightsSpec, spec_to_table
 
 SUFFIX = ".safetensors"
@@ -123,11 +123,11 @@ def _write(files: Mapping[Path, bytes]) -> None:
     """Write all files whole beside their places before the first takes its place."""
     folder = next(iter(files)).parent
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".import-", dir=folder) as partial:
+    with scratch_folder(folder, ".import-") as scratch:
         for path, data in files.items():
-            (Path(partial) / path.name).write_bytes(data)
+            (scratch / path.name).write_bytes(data)
         for path in files:
-            (Path(partial) / path.name).replace(path)
+            (scratch / path.name).replace(path)
 
 
 def to_toml(spec: ModelSpec) -> str:

@@ -12,6 +12,7 @@ from mobilenet_export.artifact import INPUT_OUTPUTS, InputOutput
 from mobilenet_export.errors import UsageError, unknown_name
 from mobilenet_export.formats import Format
 from mobilenet_export.pipeline.cache import cache_folder
+from mobilenet_export.pipeline.download import fetch, find_download
 from mobilenet_export.pipeline.export import ExportRequest
 from mobilenet_export.pipeline.reference import open_checkpoint, unknown_preprocessing
 from mobilenet_export.pipeline.stages import Progress, Stages, silent
@@ -24,6 +25,7 @@ from mobilenet_export.spec import (
     ModelSpec,
     Padding,
     Preprocess,
+    WeightsSpec,
     find_spec,
     resize_spec,
 )
@@ -123,7 +125,8 @@ def export_request(options: ExportOptions, progress: Progress = silent) -> Asked
     formats = _formats(options.formats)
     io = _io(options.io, formats, int8=options.int8)
     own = _own_onnx(options)
-    spec, recognised = _spec(options, own, progress)
+    options, published = _downloaded(options, progress)
+    spec, recognised = _spec(options, own, published, progress)
     spec = dataclasses.replace(spec, softmax=options.softmax or spec.softmax)
     request = ExportRequest(
         spec=spec,
@@ -194,7 +197,19 @@ def _own_onnx(options: ExportOptions) -> Path | None:
     return named[0] if named else None
 
 
-def _spec(options: ExportOptions, own: Path | None, progress: Progress) -> tuple[ModelSpec, str]:
+def _downloaded(options: ExportOptions, progress: Progress) -> tuple[ExportOptions, WeightsSpec | None]:
+    """The options with published weights as the checkpoint, where they name some, and what is known of those."""
+    if options.weights is None or ":" not in options.weights or options.checkpoint is not None:
+        return options, None
+    found = find_download(options.weights)
+    arch = options.arch or (None if options.model else found.arch)
+    file = fetch(found, progress)
+    return dataclasses.replace(options, arch=arch, weights=None, checkpoint=file), found.weights
+
+
+def _spec(
+    options: ExportOptions, own: Path | None, published: WeightsSpec | None, progress: Progress
+) -> tuple[ModelSpec, str]:
     """The variant, and what a checkpoint was recognised as."""
     if own is not None:
         arch = options.arch if options.arch != str(own) else None
@@ -205,6 +220,8 @@ def _spec(options: ExportOptions, own: Path | None, progress: Progress) -> tuple
     if options.checkpoint is None or options.weights is not None:
         return _named_spec(name, options.size, options.trained), ""
     spec, given = said_of_it(name, options.size, options.trained)
+    if spec and published:
+        spec = dataclasses.replace(spec, weights=published)
     with Stages(progress)("load torch and the checkpoint"):
         fitted = open_checkpoint(options.checkpoint, spec, given)
     return fitted.spec, fitted.description
