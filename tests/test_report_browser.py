@@ -76,10 +76,7 @@ def opened(
     """A page from disk; whatever it fetches or complains of fails the test."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=request.param)
     page, wrong = context.new_page(), []
-    page.on(
-        "request",
-        lambda one: wrong.append(one.url) if one.url.split(":")[0] not in ("file", "data") else None,
-    )
+    page.on("request", lambda one: wrong.append(one.url))
     page.on("console", lambda one: wrong.append(one.text))
     page.on("pageerror", lambda one: wrong.append(str(one)))
     page.goto(pages[name].as_uri())
@@ -87,7 +84,8 @@ def opened(
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}-{width}-{request.param}.png", full_page=True)
     context.close()
-    assert wrong == []
+    assert [one for one in wrong if not one.startswith(("file:", "data:"))] == []
+    assert len([one for one in wrong if one.startswith("file:")]) == 1
 
 
 def test_a_page_is_small(pages: dict[str, Path], name: str) -> None:
@@ -97,16 +95,20 @@ def test_a_page_is_small(pages: dict[str, Path], name: str) -> None:
 def test_a_page_fits_its_window_and_can_be_read(opened: Any, width: int) -> None:
     assert opened.evaluate("document.documentElement.scrollWidth") == width
     drawings = opened.evaluate(
-        """() => [...document.querySelectorAll("svg")].filter(one => one.getBoundingClientRect().width).map(one => ({
-             left: Math.min(...[...one.querySelectorAll("text")].map(t => t.getBoundingClientRect().left)),
-             right: Math.max(...[...one.querySelectorAll("text")].map(t => t.getBoundingClientRect().right)),
-             smallest: Math.min(...[...one.querySelectorAll("text")].map(t => parseFloat(getComputedStyle(t).fontSize)
-                       * one.getBoundingClientRect().width / one.viewBox.baseVal.width)),
-             box: one.getBoundingClientRect().toJSON()}))"""
+        """() => [...document.querySelectorAll("svg")].map(drawing => {
+          const box = drawing.getBoundingClientRect(), words = [...drawing.querySelectorAll("text")];
+          const scale = box.width / drawing.viewBox.baseVal.width;
+          return {
+            left: Math.min(...words.map(one => one.getBoundingClientRect().left)) - box.left,
+            right: box.right - Math.max(...words.map(one => one.getBoundingClientRect().right)),
+            smallest: Math.min(...words.map(one => parseFloat(getComputedStyle(one).fontSize) * scale)),
+            width: box.width,
+          };
+        }).filter(one => one.width)"""
     )
     assert drawings
     for one in drawings:
-        assert one["box"]["left"] - 1 <= one["left"] <= one["right"] <= one["box"]["right"] + 1
+        assert min(one["left"], one["right"]) >= -1
         assert one["smallest"] >= READABLE_PX
     assert opened.evaluate("[...document.images].every(one => one.complete && one.naturalWidth > 0)")
 
@@ -144,7 +146,8 @@ def test_a_page_prints_whole(browser: Any, pages: dict[str, Path], name: str) ->
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     hidden = page.evaluate(
-        "[...document.querySelectorAll('details table')].filter(one => !one.checkVisibility({contentVisibilityAuto: true})).length"
+        """[...document.querySelectorAll("details table")]
+             .filter(one => !one.checkVisibility({contentVisibilityAuto: true})).length"""
     )
     assert hidden == 0
     PICTURES.mkdir(parents=True, exist_ok=True)
