@@ -355,7 +355,7 @@ def test_drift_is_read_back_as_it_was() -> None:
         "a", "onnx", "int8", "litert", "CPU", 70.0, 90.0, 1.5, (-1.0, 4.0), 97.5, 24.5, 0.99, 1.5, 0.25
     )
     equal = dataclasses.replace(row, sqnr_db=math.inf, max_abs=0.0, top1_percent=None, referee=referee)
-    broken = dataclasses.replace(row, sqnr_db=-math.inf)
+    broken = dataclasses.replace(row, sqnr_db=-math.inf, max_abs=math.inf, kl=math.inf)
     report = DriftReport("torch", "photos", 40, 20, 71.5, (row, equal, broken), ("f",), ("d",), ("w",))
     assert drift_from_json(json.loads(json.dumps(report.to_json()))) == report
 
