@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 TORCH ?= torch==2.13.0$(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),+cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh test-adb test-mediapipe test-import test-phone phone-assets accuracy compare clean
+.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh test-adb test-mediapipe test-import test-phone test-report phone-assets accuracy compare clean
 
 help:
 	@echo "make export                        set up, then export MobileNetV2 with int8 to ./mobilenet_v2_100_224"
@@ -27,6 +27,7 @@ help:
 	@echo "make test-import                   files of real Keras and TensorFlow give their logits here"
 	@echo "make phone-assets                  bring the browser runtimes of mnx phone from npm"
 	@echo "make test-phone                    mnx phone in a real Chromium (Debian as root installs one)"
+	@echo "make test-report                   report.html in a real Chromium (Debian as root installs one)"
 	@echo "make accuracy DATA=DIR LABELS=CSV  the drift figures of the README, on labelled ImageNet photos"
 	@echo "make compare DATA=DIR LABELS=CSV   our int8 files beside those of ONNX Runtime, NNCF and AEQ, in one table"
 
@@ -126,6 +127,12 @@ test-phone: setup phone-assets
 	sh tests/setup_browser.sh
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/pytest -m slow tests/test_phone_browser.py
+
+# Screenshots and prints are left in build/report/.
+test-report: setup
+	sh tests/setup_browser.sh
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/pytest -m slow tests/test_report_browser.py
 
 accuracy: setup
 	DATA="$(DATA)" LABELS="$(LABELS)" $(BIN)/pytest -m slow tests/test_accuracy.py tests/test_hostile.py

@@ -154,7 +154,7 @@ def drift_from_json(table: Mapping[str, Any]) -> DriftReport:
 
 def _drift_row(table: Mapping[str, Any]) -> DriftRow:
     referee, interval = table["referee"], table["top1_drop_interval_points"]
-    ratio, largest = _number(table["sqnr_db"]), float(table["max_abs"])
+    ratio, largest = _number(table["sqnr_db"]), _or_infinite(table["max_abs"])
     if ratio is None:
         ratio = math.inf if largest == 0 else -math.inf
     texts = {name: str(table[name]) for name in ("file", "format", "precision", "runtime", "provider")}
@@ -168,13 +168,17 @@ def _drift_row(table: Mapping[str, Any]) -> DriftRow:
         sqnr_db=ratio,
         cosine=float(table["cosine"]),
         max_abs=largest,
-        kl=float(table["kl"]),
+        kl=_or_infinite(table["kl"]),
         referee=_referee(referee) if referee else None,
     )
 
 
 def _referee(table: Mapping[str, Any]) -> Referee:
     return Referee(int(table["largest_lsb"]), float(table["equal_percent"]), int(table["images"]))
+
+
+def _or_infinite(value: Any) -> float:
+    return math.inf if value is None else float(value)
 
 
 def _number(value: Any) -> float | None:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the browser that the tests of `mnx phone` open. Only as root on Debian; elsewhere the tests name what is missing.
+# Install the browser that the tests of `mnx phone` and of reports open. Only as root on Debian; elsewhere the tests name what is missing.
 set -eu
 
 if [ "$(id -u)" -ne 0 ] || [ ! -f /etc/debian_version ]; then

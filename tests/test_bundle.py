@@ -345,6 +345,9 @@ def test_a_bundle_holds_what_it_lists(exported: Export) -> None:
         "labels.txt",
         "run.py",
         "device.zip",
+        "layers.json",
+        "calibration.jpg",
+        "report.html",
     }
     expected |= {"equalization.safetensors"} if document["equalization_sha256"] else set()
     assert {path.name for path in folder.iterdir()} == expected | {"self_check"}

@@ -44,6 +44,7 @@ STEPS = [
     "capture",
     "passes",
     "images",
+    "thumbnails",
     "dead_leaves",
     "lint",
     "interpreter",
@@ -56,6 +57,7 @@ LAYERS = [
     STEPS,
     ["formats", "readers", "runtimes", "requirements", "packages", "devices", "snippets"],
     ["agent", "deployment", "phone"],
+    ["html_report"],
     ["pipeline"],
     ["api", "cli"],
 ]
@@ -155,9 +157,9 @@ ALLOWED = {
     "ai_edge_litert": {"formats.tflite", "readers.tflite", "requirements.tflite", "runtimes.litert"},
     "tflite_runtime": {"runtimes.tflite_runtime"},
     "flatbuffers": {"formats.tflite", "formats._tflite_metadata", "formats._ort_flatbuffer"},
-    "PIL": {"images", "dead_leaves", "checks.mistakes", "agent"},
+    "PIL": {"images", "thumbnails", "dead_leaves", "checks.mistakes", "agent", "html_report.holdings"},
     "safetensors": {"architectures", "pipeline.analyze", "pipeline.cache", "pipeline.contents"},
-    "matplotlib": {"cli.anatomy_plot", "cli.layer_plot"},
+    "matplotlib": {"cli.anatomy_plot", "cli.layer_plot", "html_report.figures"},
 }
 
 
@@ -218,7 +220,7 @@ def test_help_needs_neither_torch_nor_onnxruntime_nor_numpy() -> None:
     code = (
         "import sys\nfrom mobilenet_export.cli import run\n"
         "for command in ([], ['export'], ['validate'], ['analyze'], ['models'],\n"
-        "                ['compat'], ['recipes'], ['deploy'], ['bench'], ['doctor'],\n"
+        "                ['compat'], ['recipes'], ['deploy'], ['report'], ['bench'], ['doctor'],\n"
         "                ['calibration', 'lint'], ['calibration', 'synth']):\n"
         "    assert run([*command, '--help']) == 0\n"
         "heavy = {'torch', 'onnxruntime', 'onnx', 'numpy', 'PIL', 'ai_edge_litert', 'matplotlib'}\n"

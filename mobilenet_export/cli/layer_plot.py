@@ -1,4 +1,4 @@
-"""The plot of layers, as `mnx analyze --plot` draws it; the only user of matplotlib, which is optional."""
+"""The plot of layers, as `mnx analyze --plot` draws it."""
 
 import importlib.util
 from pathlib import Path

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mobilenet_export.agent.check import Recorded, changed_files, read_recorded
-from mobilenet_export.bundle import CALIBRATION, DOCUMENT, LAYERS, RESULTS, Bundle
+from mobilenet_export.agent.check import EXPECTED, Recorded, changed_files, read_recorded
+from mobilenet_export.bundle import CALIBRATION, DOCUMENT, LAYERS, RESULTS, SELF_CHECK, Bundle
 from mobilenet_export.deployment.measure import Check, read_check, read_latency
 from mobilenet_export.errors import DamagedInputError, MnxError
 from mobilenet_export.graph import FloatArray
@@ -161,7 +161,7 @@ def _read_document(
         pictures=recorded.pictures,
         names=tuple(str(entry["image"]) for entry in document["self_check"]),
         labels=recorded.labels,
-        answers=_answers(files, recorded),
+        answers=_answers(bundle, files, recorded),
         recipe=dict(document["recipe"] or {}),
         decisions=tuple(_decision(entry) for entry in document["decisions"]),
         source={name: str(document["source"][name]) for name in ("kind", "origin", "sha256")},
@@ -208,15 +208,16 @@ def _calibration(bundle: Bundle, table: Mapping[str, Any] | None) -> Calibration
     )
 
 
-def _answers(files: tuple[ModelFile, ...], recorded: Recorded) -> tuple[Answers, ...]:
+def _answers(bundle: Bundle, files: tuple[ModelFile, ...], recorded: Recorded) -> tuple[Answers, ...]:
     """The first fp32 file's answers, and those of what is least like it."""
     found = []
     for precisions in (("fp32",), ("int8", "fp16")):
         chosen = [file for name in precisions for file in files if file.precision == name][:1]
         for file in chosen:
-            outputs = recorded.outputs[file.path]
-            if outputs.shape != (len(recorded.pictures), len(recorded.labels)):
-                raise ValueError(f"{file.path} answered with other classes than there are names")
+            outputs = recorded.outputs.get(file.path)
+            if outputs is None or outputs.shape != (len(recorded.pictures), len(recorded.labels)):
+                where = bundle.folder / SELF_CHECK / EXPECTED
+                raise DamagedInputError(f"{where}: no outputs of {file.path} for every class", _EXPORT_AGAIN)
             found.append(Answers(file, outputs if recorded.spec.softmax else softmax(outputs)))
     return tuple(found)
 
@@ -245,12 +246,14 @@ def _read_device(path: Path) -> Device:
         raise ValueError("it is too large")
     document = json.loads(path.read_text(encoding="utf-8"))
     name = document["host"]
+    if not isinstance(name, str):
+        raise TypeError("its host is no text")
     check = read_check(name, document["check"]) if document["check"] else None
     latency = read_latency(name, document["latency"]) if document["latency"] else None
     found = latency or check
     machine = found.document["machine"] if found else {}
     return Device(
-        name=str(name),
+        name=name,
         verdict=str(document["verdict"]),
         machine=_machine(machine),
         check=check,
