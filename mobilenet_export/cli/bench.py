@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +21,9 @@ def bench_command(
     runtime: Annotated[
         list[str] | None,
         typer.Option(
-            help="May be repeated; default all here. `torch` adds the original.", metavar="NAME[:PROVIDER]"
+            help="May be repeated; default all here. `torch` adds the original.",
+            metavar="NAME[:PROVIDER]",
+            autocompletion=completion.runtimes,
         ),
     ] = None,
     threads: Annotated[str, typer.Option(help="Numbers of threads to try.", metavar="N,…")] = "1",
@@ -47,7 +49,13 @@ def bench_command(
     """Measure latency: every file in every runtime takes its turn in every round, so that drift hits all alike.
 
     Ratios are to the first row, round by round, with their 95 % interval.
-    """
+
+    \b
+    Examples:
+      mnx bench mobilenet_v2_100_224
+      mnx bench mobilenet_v2_100_224 --runtime onnxruntime --runtime torch --threads 1,2
+      mnx bench v1_bundle v2_bundle --minutes 10 --json > bench.json
+    """  # noqa: D301 (click keeps the lines after a backspace as they are)
     from mobilenet_export.agent.bench import parse_threads  # noqa: PLC0415 (imports numpy)
     from mobilenet_export.checks.latency import Plan  # noqa: PLC0415
     from mobilenet_export.pipeline.bench import (  # noqa: PLC0415

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 from mobilenet_export.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -20,13 +20,23 @@ DEFAULT_SEED = 1500
 def lint_command(
     data: Annotated[Path, typer.Argument(help="Folder, .zip, .npy or .npz of images.", metavar="DIR")],
     arch: Annotated[
-        str, typer.Option(help="Network to calibrate: v1, v2, a variant or a path.toml.", metavar="ARCH")
+        str,
+        typer.Option(
+            help="Network to calibrate: v1, v2, a variant or a path.toml.",
+            metavar="ARCH",
+            autocompletion=completion.variants,
+        ),
     ] = "v2",
     checkpoint: Annotated[
         Path | None, typer.Option(help="Your weights: .safetensors, .pth.", metavar="FILE")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Says how many images are used: name or path.toml.", metavar="RECIPE")
+        str,
+        typer.Option(
+            help="Says how many images are used: name or path.toml.",
+            metavar="RECIPE",
+            autocompletion=completion.recipes,
+        ),
     ] = "int8",
     labels: Annotated[Path | None, typer.Option(help="CSV of file,label.", metavar="CSV")] = None,
     ranges: Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 from mobilenet_export.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -25,10 +25,19 @@ def compat_command(
     targets: Annotated[list[Path], typer.Argument(help="Bundles, or model files.", metavar="BUNDLE|FILE…")],
     runtime: Annotated[
         list[str] | None,
-        typer.Option(help="Such as onnxruntime==1.16; may be repeated.", metavar="NAME[==VERSION]"),
+        typer.Option(
+            help="Such as onnxruntime==1.16; may be repeated.",
+            metavar="NAME[==VERSION]",
+            autocompletion=completion.packages,
+        ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="pi3, pi4, pi5, pi02w, pi4-32bit, jetson-nano, pc …", metavar="NAME")
+        str | None,
+        typer.Option(
+            help="pi3, pi4, pi5, pi02w, pi4-32bit, jetson-nano, pc …",
+            metavar="NAME",
+            autocompletion=completion.boards,
+        ),
     ] = None,
     python: Annotated[
         str | None, typer.Option(help="On the device; default its system's.", metavar="VERSION")
@@ -39,7 +48,13 @@ def compat_command(
 
     From tables with their sources; nothing is run. Exit code 1 where a runtime asked for does not work, or without
     --runtime where none of the usual ones works for a file; 5 where our table does not know.
-    """
+
+    \b
+    Examples:
+      mnx compat mobilenet_v2_100_224
+      mnx compat mobilenet_v2_100_224 --device pi4 --runtime onnxruntime==1.21
+      mnx compat model.tflite --device pi3 --json
+    """  # noqa: D301 (click keeps the lines after a backspace as they are)
     from mobilenet_export.packages import LISTED_ON  # noqa: PLC0415
     from mobilenet_export.pipeline.compat import CompatRequest, compat  # noqa: PLC0415 (imports onnx)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 from mobilenet_export.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ def deploy_command(
     places: Annotated[
         list[str],
         typer.Argument(
-            help="Devices (user@host[:dir], adb[:serial][:/dir]), then the bundle.", metavar="HOST… BUNDLE"
+            help="Devices (user@host[:dir], adb[:serial][:/dir]), then the bundle.",
+            metavar="HOST… BUNDLE",
+            autocompletion=completion.hosts,
         ),
     ],
     fleet: Annotated[
@@ -35,7 +37,11 @@ def deploy_command(
     ] = False,
     runtime: Annotated[
         str | None,
-        typer.Option(help="onnxruntime, litert or tflite_runtime; default what is there.", metavar="NAME"),
+        typer.Option(
+            help="onnxruntime, litert or tflite_runtime; default what is there.",
+            metavar="NAME",
+            autocompletion=completion.file_runtimes,
+        ),
     ] = None,
     runs: Annotated[int, typer.Option(help="Inferences of each file.", metavar="N", min=1)] = 100,
     threads: Annotated[str, typer.Option(help="Comma-separated.", metavar="N,…")] = "1",

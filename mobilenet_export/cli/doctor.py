@@ -17,7 +17,12 @@ def doctor_command(
     """Try every runtime with every execution provider here, and say how to get what does not work.
 
     Exit code 3 where no runtime works.
-    """
+
+    \b
+    Examples:
+      mnx doctor
+      mnx doctor --json
+    """  # noqa: D301 (click keeps the lines after a backspace as they are)
     from mobilenet_export.pipeline.doctor import diagnose  # noqa: PLC0415 (imports numpy)
 
     diagnosis = diagnose()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 from mobilenet_export.cli.recognise import Size, Trained, recognise, three_numbers
+from mobilenet_export.cli.settings import is_typed
 from mobilenet_export.errors import ExitCode, UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -20,9 +21,20 @@ DEFAULT_RECIPE = "int8"
 
 
 def export_command(
-    model: Annotated[str | None, typer.Argument(help="Your own .onnx file; or a variant, as --arch.")] = None,
+    context: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Your own .onnx file; or a variant, as --arch.", autocompletion=completion.variants
+        ),
+    ] = None,
     arch: Annotated[
-        str | None, typer.Option(help="v1, v2, a variant of `mnx models`, or a path.toml.", metavar="ARCH")
+        str | None,
+        typer.Option(
+            help="v1, v2, a variant of `mnx models`, or a path.toml.",
+            metavar="ARCH",
+            autocompletion=completion.variants,
+        ),
     ] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier, 0.25 to 1.4.", metavar="W")] = None,
     resolution: Annotated[
@@ -46,13 +58,15 @@ def export_command(
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Also write int8 files.")] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Also write files with fp16 weights.")] = False,
-    formats: Annotated[str, typer.Option(help="Comma-separated.", metavar="LIST")] = "onnx,tflite",
+    formats: Annotated[
+        str, typer.Option(help="Comma-separated.", metavar="LIST", autocompletion=completion.formats)
+    ] = "onnx,tflite",
     io: Annotated[
         str | None,
         typer.Option(
-            help="What files take, comma-separated: float32, uint8 (a camera's pixels), int8.",
+            help="What files take, comma-separated: float32, uint8 (a camera's pixels), int8; "
+            "default float32, of int8 files uint8 too.",
             metavar="LIST",
-            show_default="float32; of int8 files uint8 too",
         ),
     ] = None,
     softmax: Annotated[
@@ -61,7 +75,9 @@ def export_command(
     calibration: Annotated[
         Path | None, typer.Option(help="Folder, .zip, .npy or .npz of images.", metavar="PATH")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="Name or path.toml.", metavar="RECIPE")] = DEFAULT_RECIPE,
+    recipe: Annotated[
+        str, typer.Option(help="Name or path.toml.", metavar="RECIPE", autocompletion=completion.recipes)
+    ] = DEFAULT_RECIPE,
     out: Annotated[Path | None, typer.Option(help="Folder of the bundle.", metavar="DIR")] = None,
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line.", metavar="FILE")] = None,
     mean: Annotated[
@@ -95,6 +111,8 @@ def export_command(
         raise UsageError(f"--recipe {recipe} is of int8 files, and none are written", "give --int8 too")
     if thumbnails and calibration is None:
         raise UsageError("--thumbnails is of your own images", "give --calibration too, or leave it out")
+    if model and not model.endswith(".onnx") and not is_typed(context, "arch"):
+        arch = None  # the command names another network than the one that is set elsewhere
     own = _own_onnx(model, arch)
     _refuse_with_onnx(
         own,

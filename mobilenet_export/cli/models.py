@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 def models_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
-    """List the variants: size, cost, input, weights with their licence, published accuracy."""
+    """List the variants: size, cost, input, weights with their licence, published accuracy.
+
+    \b
+    Examples:
+      mnx models
+      mnx models --json
+    """  # noqa: D301 (click keeps the lines after a backspace as they are)
     from mobilenet_export.spec import read_spec, spec_paths, spec_to_table  # noqa: PLC0415
 
     specs = [read_spec(path) for path in spec_paths()]

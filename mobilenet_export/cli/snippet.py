@@ -5,12 +5,15 @@ from typing import Annotated
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 
 
 def snippet_command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.", metavar="BUNDLE")],
-    kind: Annotated[str, typer.Option("--for", help="android, ios or python.", metavar="NAME")],
+    kind: Annotated[
+        str,
+        typer.Option("--for", help="android, ios or python.", metavar="NAME", autocompletion=completion.apps),
+    ],
     file: Annotated[
         str | None, typer.Option(help="Of the bundle; default what suits such an app best.", metavar="FILE")
     ] = None,
