@@ -10,13 +10,9 @@ from mobilenet_export.cli import completion, terminal
 from mobilenet_export.errors import ExitCode
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from mobilenet_export.cli.tables import Table
     from mobilenet_export.compat.facts import Problem
     from mobilenet_export.compat.judge import CompatReport, Judgement
-
-_ROOM_FOR_CELL = 23
-"""Columns that a cell may take without being folded, so that four fit into 100."""
 
 _STYLES = {True: "", False: "red", None: "yellow"}
 
@@ -68,6 +64,7 @@ def compat_command(
 
 
 def _print(report: "CompatReport") -> None:
+    from mobilenet_export.cli.tables import print_table  # noqa: PLC0415 (imports rich)
     from mobilenet_export.packages import LISTED_ON  # noqa: PLC0415
 
     screen = terminal.console()
@@ -77,7 +74,7 @@ def _print(report: "CompatReport") -> None:
         screen.print(f"{line}\n", markup=False, style="bold", soft_wrap=True)
     for file, table in _tables(report, notes):
         screen.print(f"{file} ({report.requirements[file].summary})", markup=False, soft_wrap=True)
-        screen.print(table)
+        print_table(screen, table)
         screen.print()
     for mark, (name, problem) in enumerate(notes, 1):
         line = f"[{mark}] {name}: {problem.happens}; {problem.remedy} ({problem.source})"
@@ -100,24 +97,15 @@ def _notes(report: "CompatReport") -> "list[tuple[str, Problem]]":
 
 
 def _tables(report: "CompatReport", notes: "list[tuple[str, Problem]]") -> "Iterator[tuple[str, Table]]":
-    """Yield a table for every file, all with columns of the same width."""
-    from rich.table import Table  # noqa: PLC0415 (slow)
-    from rich.text import Text  # noqa: PLC0415
+    """Yield a table for every file."""
+    from mobilenet_export.cli.tables import Column, Table  # noqa: PLC0415 (imports rich)
 
-    head = ("", "loads", "wheel", "known problems")
-    cells = [_cells(row, notes) for row in report.judgements]
-    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    rows = list(zip(report.judgements, cells, strict=True))
-    room = min(_ROOM_FOR_CELL, (terminal.console().width - 2 * len(head)) // len(head))
+    columns = (Column("runtime"), Column("loads"), Column("wheel"), Column("known problems", prose=True))
     for file in report.requirements:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for name, width in zip(head, widths, strict=True):
-            table.add_column(name, overflow="fold", min_width=min(width, room))
-        for row, texts in rows:
-            if row.file == file:
-                table.add_row(*map(Text, texts), style=_STYLES[row.works])
-        if table.row_count:
-            yield file, table
+        found = [row for row in report.judgements if row.file == file]
+        if found:
+            rows = tuple(_cells(row, notes) for row in found)
+            yield file, Table(columns, rows, styles=tuple(_STYLES[row.works] for row in found))
 
 
 def _cells(row: "Judgement", notes: "list[tuple[str, Problem]]") -> tuple[str, ...]:
@@ -125,7 +113,7 @@ def _cells(row: "Judgement", notes: "list[tuple[str, Problem]]") -> tuple[str, .
     wheel = row.wheel.why if row.wheel.yes and row.wheel.why else row.wheel.text
     bad = [f"bad: {problem.label} [{notes.index((row.package, problem)) + 1}]" for problem in row.known_bad]
     others = [f"{problem.label} [{notes.index((row.package, problem)) + 1}]" for problem in row.cautions]
-    return f"  {row.package} {row.release}", row.loads.text, wheel, ", ".join(bad + others) or "–"
+    return f"{row.package} {row.release}", row.loads.text, wheel, ", ".join(bad + others) or "–"
 
 
 def _first_that_loads(row: "Judgement") -> str:

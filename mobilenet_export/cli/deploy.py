@@ -12,8 +12,7 @@ from mobilenet_export.cli import completion, terminal
 from mobilenet_export.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from mobilenet_export.cli.tables import Table
     from mobilenet_export.deployment.fleet import Member
     from mobilenet_export.pipeline.deploy import DeployRequest, DeviceReport
 
@@ -158,9 +157,11 @@ def _json(request: "DeployRequest", reports: tuple["DeviceReport", ...]) -> dict
 
 
 def _print(reports: tuple["DeviceReport", ...]) -> None:
+    from mobilenet_export.cli.tables import print_table  # noqa: PLC0415 (imports rich)
+
     screen = terminal.console()
     if any(report.check or report.unchecked for report in reports):
-        screen.print(_table(reports))
+        print_table(screen, _table(reports))
     for report in reports:
         if report.latency:
             for note in report.latency.notes:
@@ -176,19 +177,13 @@ def _print(reports: tuple["DeviceReport", ...]) -> None:
 
 def _table(reports: tuple["DeviceReport", ...]) -> "Table":
     """Return one row per device, file, runtime and number of threads."""
-    from rich.table import Table  # noqa: PLC0415 (slow)
-    from rich.text import Text  # noqa: PLC0415
+    from mobilenet_export.cli.tables import Column, Table  # noqa: PLC0415 (imports rich)
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("device", "file", "runtime", "check"):
-        table.add_column(name, overflow="fold", no_wrap=name == "file")
-    for name in ("threads", "p50 ms", "p90 ms", "speed"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
-    for report in reports:
-        for cells in _rows(report):
-            table.add_row(*(Text(cell) for cell in cells))
-    return table
+    columns = [Column(name) for name in ("device", "file", "runtime", "check")]
+    columns += [Column("threads", right=True), Column("p50 ms", right=True)]
+    columns += [Column("p90 ms", right=True, spare=1), Column("speed", right=True), Column("")]
+    rows = (tuple(cells) for report in reports for cells in _rows(report))
+    return Table(tuple(columns), tuple(rows), names=2)
 
 
 def _rows(report: "DeviceReport") -> list[list[str]]:

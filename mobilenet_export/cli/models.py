@@ -30,17 +30,16 @@ def models_command(
 
 
 def _print(specs: list["ModelSpec"]) -> None:
-    from rich.table import Table  # noqa: PLC0415 (slow)
+    from mobilenet_export.cli.tables import Column, Table, print_table  # noqa: PLC0415 (imports rich)
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("--arch", overflow="fold")
-    for name in ("params", "MACs", "input", "classes", "top-1"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("weights", overflow="fold")
-    for spec in specs:
-        table.add_row(*_cells(spec))
+    figures = ("params", "MACs", "input", "classes", "top-1")
+    columns = [
+        Column("--arch"),
+        *(Column(name, right=True) for name in figures),
+        Column("weights", prose=True),
+    ]
     screen = terminal.console()
-    screen.print(table)
+    print_table(screen, Table(tuple(columns), tuple(_cells(spec) for spec in specs)))
     screen.print()
     for spec in specs:
         screen.print(f"{spec.name}: {spec.summary}", markup=False)
