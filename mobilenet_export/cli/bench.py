@@ -1,6 +1,5 @@
 """`mnx bench`."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,7 +85,9 @@ def bench_command(
         print_latency(report)
     if bundle is not None:
         terminal.say(f"kept {keep_latency(bundle, report)}")
-        terminal.say(f"\nnext: mnx report {shlex.quote(str(bundle.folder))}")
+        terminal.say_next("mnx report %s", bundle.folder)
+    elif not as_json:
+        terminal.say_next("mnx compat %s", targets[0])
 
 
 def print_latency(report: "LatencyReport") -> None:

@@ -1,6 +1,5 @@
 """`mnx calibration`: look at images before they calibrate, and draw some where there are none."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,6 +75,8 @@ def lint_command(
         terminal.print_json(report.to_json())
     else:
         _print(report)
+        if report.verdict == "pass":
+            terminal.say_next("mnx export --arch %s --int8 --calibration %s", arch, data)
     if report.verdict != "pass":
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
@@ -135,4 +136,4 @@ def synth_command(
         terminal.print_json({"folder": str(out), "images": n, "seeds": [seed, seed + n - 1], "size_px": size})
         return
     terminal.console().print(f"{out}/: {n} images, seeds {seed} to {seed + n - 1}", markup=False)
-    terminal.say(f"\nnext: mnx export --arch v2 --int8 --calibration {shlex.quote(str(out))}")
+    terminal.say_next("mnx export --arch v2 --int8 --calibration %s", out)

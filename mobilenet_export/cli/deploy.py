@@ -93,6 +93,8 @@ def deploy_command(
         _say_problems(report, request.bundle.folder)
     if code := exit_code(reports):
         raise typer.Exit(code)
+    if not (as_json or dry_run or any(report.unchecked for report in reports)):
+        terminal.say_next("mnx snippet %s --for python", folder)
 
 
 def _bundle_folder(hosts: list[str], last: str) -> Path:
@@ -209,7 +211,8 @@ def _say_problems(report: "DeviceReport", folder: Path) -> None:
         terminal.say_error(report.error.message, report.error.hint)
     if report.unchecked is not None:
         terminal.say(
-            f"{report.host}: {report.folder} is there, every sha256 as here; nothing ran: {report.unchecked}"
+            f"{report.host}: {report.folder} is there, every sha256 as here; nothing ran: {report.unchecked}",
+            always=True,
         )
         terminal.say(
             f"next: mnx phone {folder}, in its browser; mnx snippet {folder} --for android, for an app"

@@ -30,6 +30,7 @@ def doctor_command(
         terminal.print_json(diagnosis.to_json())
     else:
         _print(diagnosis)
+        terminal.say_next("mnx export --arch v2 --int8")
     if not any(finding.works for finding in diagnosis.findings):
         raise typer.Exit(ExitCode.MISSING)
 

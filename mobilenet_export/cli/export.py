@@ -1,7 +1,6 @@
 """`mnx export`."""
 
 import dataclasses
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -322,6 +321,8 @@ def _print(result: "Export", request: "ExportRequest") -> None:
         text = f"calibrated with {calibration['images']} images of {calibration['origin']}"
         screen.print(text, markup=False, style="dim")
     own = request.checkpoint or request.onnx or _beside_toml(request.spec)
-    checkpoint = f" --checkpoint {shlex.quote(str(own))}" if own else ""
-    folder = shlex.quote(str(result.bundle.folder))
-    terminal.say(f"\nnext: mnx validate {folder}{checkpoint} --data FOLDER_OF_YOUR_PHOTOS")
+    folder = result.bundle.folder
+    if own:
+        terminal.say_next("mnx validate %s --checkpoint %s --data FOLDER_OF_YOUR_PHOTOS", folder, own)
+    else:
+        terminal.say_next("mnx validate %s --data FOLDER_OF_YOUR_PHOTOS", folder)

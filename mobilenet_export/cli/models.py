@@ -27,6 +27,7 @@ def models_command(
         terminal.print_json([spec_to_table(spec) for spec in specs])
         return
     _print(specs)
+    terminal.say_next("mnx export --arch v2 --int8")
 
 
 def _print(specs: list["ModelSpec"]) -> None:

@@ -69,6 +69,8 @@ def phone_command(
     if as_json:
         devices = [report.to_json() for report in reports]
         terminal.print_json({"kind": "phone", "bundle": str(folder), "devices": devices})
+    else:
+        terminal.say_next("mnx snippet %s --for android", folder)
     if any(report.verdict == "fail" for report in reports):
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
@@ -88,10 +90,12 @@ class _Talk:
 def _introduce(service: "Service") -> None:
     """Print the address, its code, and what the phone will say to it."""
     if sys.stderr.isatty():
-        terminal.say(_code(service.url))
-    terminal.say(f"open on a phone in the same network: {service.url}")
+        terminal.say(_code(service.url), always=True)
+    terminal.say(f"open on a phone in the same network: {service.url}", always=True)
     if service.is_local:
-        terminal.say("no network: only this computer can open it; --host ADDRESS names another address")
+        terminal.say(
+            "no network: only this computer can open it; --host ADDRESS names another address", always=True
+        )
     if service.fingerprint:
         terminal.say("the browser will warn, as the certificate is this run's own: Advanced, then Proceed")
         terminal.say(f"its SHA-256: {service.fingerprint}")

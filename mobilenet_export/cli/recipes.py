@@ -29,6 +29,8 @@ def recipes_command(
         find_recipe(name)
         path = shipped_path("calibration", "recipes", f"{name}.toml")
         terminal.print_text(path.read_text(encoding="utf-8"))
+        terminal.say_next("mnx export --arch v2 --int8 --recipe YOUR_COPY.toml")
         return
     for known in recipe_names():
         terminal.print_text(f"{known}: {find_recipe(known).summary}\n")
+    terminal.say_next("mnx recipes int8 > mine.toml")

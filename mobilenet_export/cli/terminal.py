@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -71,9 +72,9 @@ def say_detail(text: str) -> None:
         say(text)
 
 
-def say_next(command: str) -> None:
-    """Name the command that comes next."""
-    say(f"\nnext: {command}")
+def say_next(command: str, *paths: object) -> None:
+    """Name the command that comes next; each `%s` of it is a path, quoted as a shell needs it."""
+    say("\nnext: " + command % tuple(shlex.quote(str(path)) for path in paths))
 
 
 def print_json(document: Any) -> None:

@@ -94,8 +94,18 @@ def validate_command(
         _print_for_ci(report, report_as)
     else:
         _print(report, request)
+        _say_next(report, targets[0])
     if report.verdict != "pass":
         raise typer.Exit(ExitCode.CHECK_FAILED if report.failures else ExitCode.INCONCLUSIVE)
+
+
+def _say_next(report: "DriftReport", target: Path) -> None:
+    if report.failures and target.is_dir() and any(row.precision == "int8" for row in report.rows):
+        terminal.say_next("mnx analyze %s", target)
+    elif report.doubts:
+        terminal.say_next("mnx validate %s with more labelled images", target)
+    else:
+        terminal.say_next("mnx bench %s", target)
 
 
 def _print_for_ci(report: "DriftReport", kind: str) -> None:
