@@ -15,6 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from mobilenet_export import images
 from mobilenet_export.artifact import INPUT_OUTPUTS, PRECISIONS, Artifact, InputOutput, Precision
+from mobilenet_export.cli import settings
 from mobilenet_export.graph import (
     Activation,
     Add,
@@ -69,6 +70,22 @@ def cache(caches: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = Path(tempfile.mkdtemp(dir=caches))
     monkeypatch.setenv("MNX_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_user(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No variable of `mnx` holds in a test, and no mnx.toml above the tests' folders."""
+    for name in [name for name in os.environ if name.startswith("MNX_") and name != "MNX_CACHE"]:
+        monkeypatch.delenv(name)
+    folder, find = tmp_path_factory.getbasetemp(), settings.find_file
+
+    def find_ours(start: Path) -> Path | None:
+        found = find(start)
+        return found if found and found.is_relative_to(folder) else None
+
+    monkeypatch.setattr(settings, "find_file", find_ours)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,10 @@ def test_devices_are_listed_as_adb_lists_them() -> None:
         "84B7N16728001234 (Pixel, recovery)",
     ]
     assert adb.attached("List of devices attached\n\n") == ()
+    with pytest.raises(MissingError, match="adb:R58: no such device, and no other"):
+        adb.choose((), "R58")
+    with pytest.raises(MissingError, match="adb: no device"):
+        adb.choose((), "")
 
 
 @pytest.mark.parametrize(

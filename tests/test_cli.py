@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -595,6 +596,36 @@ def test_rows_of_labels_without_an_image_are_a_warning(
     printed = mnx(*validate)
     assert printed.code == 4
     assert printed.error == "some.csv: 0/0.png is class 0 in line 1, but 2 in line 3"
+
+
+def test_folders_that_name_no_class_are_a_warning(
+    photos: Path, bundle: Path, checkpoint: Path, mnx: Callable[..., Printed]
+) -> None:
+    for name, number in (("cat", 0), ("dog", 1)):
+        shutil.copytree(photos / str(number), Path("pets") / name)
+    file = bundle / "mobilenet_v2_025_96_fp32.onnx"
+    printed = mnx("validate", file, "--checkpoint", checkpoint, "--data", "pets")
+    assert "warning: pets: no folder is named by a class, so there is no accuracy: cat, dog\n" in printed.err
+    assert f"\nnext: mnx bench {file}\n" in printed.err
+
+
+def test_what_names_the_output_twice_or_another_size_is_refused(
+    bundle: Path, mnx: Callable[..., Printed]
+) -> None:
+    printed = mnx("validate", bundle, "--report", "md", "--json")
+    assert (printed.code, printed.error) == (2, "--report and --json both say what is printed")
+    printed = mnx("bench", bundle, "--resolution", 128, "--runtime", "onnxruntime", "--runs", 8)
+    assert printed.code == 2
+    assert printed.error.startswith("--resolution 128: mobilenet_v2_025_96_f")
+    assert printed.error.endswith("takes 96 px, and no other")
+
+
+def test_fewer_images_than_the_recipe_asks_for_are_said(
+    photos: Path, own: list[object], mnx: Callable[..., Printed]
+) -> None:
+    printed = mnx("export", *own, "--formats", "tflite", "--calibration", photos)
+    assert f"{photos} has fewer images than the recipe asks for: " in printed.err
+    assert " of 64 calibrate, " in printed.err
 
 
 def test_validate_prints_one_json_document(

@@ -483,7 +483,7 @@ def test_what_is_printed(files: Path, capsys: pytest.CaptureFixture[str]) -> Non
         "Raspberry Pi OS bookworm, glibc 2.36, Python 3.11"
     )
     assert "new.onnx (opset 21, IR 10, 1 operator)" in lines
-    (old, dying) = (line for line in lines if line.startswith("  onnxruntime"))
+    (old, dying) = (line for line in lines if line.startswith("onnxruntime "))
     assert re.split("  +", old.strip()) == [
         "onnxruntime 1.16.3",
         "no: opset 21 > 19, IR 10 > 9",

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import FEW_IMAGES
+from PIL import Image
 
 from mobilenet_export import cli
 from mobilenet_export.bundle import Bundle, read_bundle
 from mobilenet_export.errors import DamagedInputError, ExitCode
+from mobilenet_export.images import open_image, preprocess
 from mobilenet_export.pipeline.export import ExportRequest, export
 from mobilenet_export.plugins import plugin_names
 from mobilenet_export.snippets import choose_file, read_facts, snippet
@@ -77,7 +79,11 @@ def test_the_python_code_runs_by_itself(
     assert cli.run(["snippet", str(bundle.folder), "--for", "python"]) == 0
     printed = capfd.readouterr()
     file = "mobilenet_v2_100_96_int8_io_uint8.onnx"
-    assert printed.err == f"{file}: a file for python\n"
+    taken = bundle.folder / file
+    assert printed.err == f"{file}: a file for python\n\nnext: copy {taken} and labels.txt into the app\n"
+    assert cli.run(["snippet", str(bundle.folder), "--for", "python", "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert document == {"file": file, "for": "python", "code": printed.out}
     (tmp_path / "classify.py").write_text(printed.out)
     for name in (file, "labels.txt"):
         shutil.copy(bundle.folder / name, tmp_path)
@@ -85,6 +91,41 @@ def test_the_python_code_runs_by_itself(
     command = [sys.executable, "classify.py", str(bundle.folder / "self_check" / picture)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[1].split(maxsplit=1)[1] == expected["top5"][0]["label"]
+
+
+def test_the_python_code_reads_images_as_the_package_does(bundle: Bundle, tmp_path: Path) -> None:
+    for name in ("mobilenet_v2_100_96_fp32.onnx", "labels.txt"):
+        shutil.copy(bundle.folder / name, tmp_path)
+    script = tmp_path / "classify.py"
+    script.write_text(snippet("python").write(read_facts(bundle, "mobilenet_v2_100_96_fp32.onnx")))
+    grey = np.linspace(0, 65535, 200 * 150).astype(np.uint16).reshape(150, 200)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    pixels = runpy.run_path(str(script))["read_image"](str(tmp_path / "grey.png"))
+    how = find_spec("v2").preprocess
+    how = dataclasses.replace(how, resize_px=110, crop_px=96, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    ours = preprocess(open_image(tmp_path / "grey.png", "grey.png"), how)
+    np.testing.assert_allclose(pixels.transpose(2, 0, 1), ours, atol=1e-2)
+    (tmp_path / "text.png").write_text("no image")
+    for file in ("text.png", "nothing.png"):
+        done = subprocess.run(
+            [sys.executable, "classify.py", file], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"{file}: no image that can be read: ")
+        assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_is_gone_is_said(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(DamagedInputError, match=r"fp32.onnx is missing"):
+        choose_file(dataclasses.replace(bundle, folder=tmp_path), snippet("python"), FILES[0])
+
+
+def test_ort_files_run_in_onnx_runtime(bundle: Bundle) -> None:
+    entry = {**bundle.document["files"][0], "path": "net.ort", "format": "ort"}
+    facts = read_facts(dataclasses.replace(bundle, document={**bundle.document, "files": [entry]}), "net.ort")
+    assert "onnxruntime.InferenceSession(path)" in snippet("python").write(facts)
+    assert 'forResource: "net", ofType: "ort"' in snippet("ios").write(facts)
+    assert "ORTSession" in snippet("ios").write(facts)
 
 
 @pytest.mark.parametrize("name", plugin_names("snippets"))
@@ -166,7 +207,7 @@ def test_a_bundle_of_an_older_version_says_too_little(bundle: Bundle) -> None:
     entry = dict(bundle.document["files"][0])
     entry["input"] = {key: value for key, value in entry["input"].items() if key != "values"}
     old = dataclasses.replace(bundle, document={**bundle.document, "files": [entry]})
-    document = {"files": [{"path": "a.onnx", "format": "onnx", "precision": "fp32", "io": "uint9"}]}
+    document = {"files": [{"path": FILES[0], "format": "onnx", "precision": "fp32", "io": "uint9"}]}
     with pytest.raises(DamagedInputError, match="does not know"):
         choose_file(Bundle(bundle.folder, document), snippet("python"), None)
     with pytest.raises(DamagedInputError, match="does not say how to feed"):

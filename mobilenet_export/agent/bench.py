@@ -138,6 +138,11 @@ def _try(artifact: Artifact, session: Session, batch: FloatArray) -> None:
 def _batch(artifact: Artifact, session: Session, request: LatencyRequest) -> FloatArray:
     """A photo where there is one, else noise: latency depends on neither, but zeros would be a special case."""
     photo = request.photos.get(artifact.file)
+    if session.resolution_px and request.resolution_px not in (None, session.resolution_px):
+        raise UsageError(
+            f"--resolution {request.resolution_px}: {artifact.file} takes {session.resolution_px} px, and no other",
+            "leave --resolution out, or export the network with it",
+        )
     if photo is not None:
         image = preprocess(open_image(photo.path, photo.path.name), photo.how)
         return np.repeat(image[np.newaxis], request.batch, axis=0)

@@ -3,14 +3,20 @@
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from mobilenet_export.cli import settings
 from mobilenet_export.cli.analyze import analyze_command
 from mobilenet_export.cli.bench import bench_command
 from mobilenet_export.cli.calibration import lint_command, synth_command
 from mobilenet_export.cli.compat import compat_command
+from mobilenet_export.cli.config import config_command
 from mobilenet_export.cli.deploy import deploy_command
 from mobilenet_export.cli.doctor import doctor_command
 from mobilenet_export.cli.export import export_command
@@ -22,9 +28,9 @@ from mobilenet_export.cli.pick import pick_command
 from mobilenet_export.cli.recipes import recipes_command
 from mobilenet_export.cli.report import report_command
 from mobilenet_export.cli.snippet import snippet_command
-from mobilenet_export.cli.terminal import prepare_streams, say, say_error
+from mobilenet_export.cli.terminal import Talk, prepare_streams, say, say_error, set_talk
 from mobilenet_export.cli.validate import validate_command
-from mobilenet_export.errors import ExitCode, explain_error
+from mobilenet_export.errors import ExitCode, UsageError, explain_error
 
 EPILOG = (
     "Exit codes: 0 done · 1 a check failed · 2 usage · 3 something is missing (dependency, space, permission) · "
@@ -37,7 +43,6 @@ app = typer.Typer(
     help="MobileNetV1/V2 from PyTorch to ONNX and TFLite, int8 included, with the drift measured.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help appears in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -65,24 +70,52 @@ app.command("doctor", short_help="Say which runtimes and providers work here.")(
 app.command("inspect", short_help="Show a network layer by layer.")(inspect_command)
 app.command("models", short_help="List the variants.")(models_command)
 app.command("phone", short_help="Run a bundle in the browser of a phone.")(phone_command)
+app.command("config", short_help="Show what mnx.toml and variables set.")(config_command)
 app.command("recipes", short_help="List the int8 recipes, or print one.")(recipes_command)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from mobilenet_export import __version__  # noqa: PLC0415
+def _print_version(context: typer.Context, as_json: bool) -> bool:
+    """Print the version where it is asked for; a callback of --json, which is read after --version."""
+    if context.params.get("_version") and not context.resilient_parsing:
+        from mobilenet_export.cli.version import print_version  # noqa: PLC0415
 
-        sys.stdout.write(f"mnx {__version__}\n")
+        print_version(as_json=as_json)
         raise typer.Exit
+    return as_json
 
 
 @app.callback()
 def options(
-    _version: bool = typer.Option(
-        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
-    ),
+    context: typer.Context,
+    _version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", callback=_print_version, help="With --version: those of all libraries, as JSON."
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say only errors and warnings; before or after the command.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also say versions, and what is set elsewhere; likewise.")
+    ] = False,
 ) -> None:
     """MobileNetV1/V2 from PyTorch to ONNX and TFLite, int8 included, with the drift measured."""
+    if as_json:
+        raise UsageError("--json stands before the command", "mnx COMMAND --json, or mnx --version --json")
+    typed = [settings.is_typed(context, name) for name in ("quiet", "verbose")]
+    if quiet and verbose and typed[0] == typed[1]:
+        raise UsageError("--quiet and --verbose exclude each other", "give one of them")
+    if quiet and not (verbose and typed[1]):
+        set_talk(Talk.QUIET)
+    elif verbose:
+        from mobilenet_export.cli.version import say_surroundings  # noqa: PLC0415
+
+        set_talk(Talk.VERBOSE)
+        tree = context.command
+        assert isinstance(tree, TyperGroup)
+        say_surroundings(settings.effective(tree, context.obj))
 
 
 def main() -> None:
@@ -91,27 +124,68 @@ def main() -> None:
     sys.exit(run())
 
 
+def command_tree() -> TyperGroup:
+    """Return all commands, each with its options' variables and the exit codes in its help."""
+    tree = typer.main.get_command(app)
+    assert isinstance(tree, TyperGroup)
+    settings.name_variables(tree)
+    for command in settings.commands(tree):
+        command.epilog = EPILOG
+    return tree
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run `mnx` on arguments (the process's own where None) and return its exit code."""
+    set_talk(Talk.NORMAL)
+    typed = _talk_first(sys.argv[1:] if arguments is None else arguments)
+    tree = command_tree()
+    found: tuple[settings.Setting, ...] = ()
     try:
-        code = app(arguments, standalone_mode=False)
-    except SystemExit:  # typer's way out of a broken pipe: whoever read stdout has seen enough
-        return ExitCode.BROKEN_PIPE
+        found = () if _needs_no_settings(typed) else _settings(tree)
+        code = tree.main(typed, "mnx", standalone_mode=False, default_map=settings.defaults(found), obj=found)
+    except (
+        SystemExit
+    ) as error:  # typer's way out of completion, and out of a broken pipe: whoever read has seen enough
+        return ExitCode.BROKEN_PIPE if error.code else ExitCode.DONE
     except Exception as error:  # whatever it is, it ends in one message and a documented code
-        return _fail(error)
+        return _fail(error, lambda message: settings.origins(settings.effective(tree, found), typed, message))
     if code == ExitCode.INTERRUPTED:
         say_error("interrupted", "nothing was left behind; the same command starts again")
     return int(code or 0)
 
 
-def _fail(error: Exception) -> int:
+def _talk_first(arguments: list[str]) -> list[str]:
+    """Move --quiet and --verbose before the command, wherever they stand before a `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    head = arguments[:end]
+    talk = [word for word in head if word in ("--quiet", "-q", "--verbose", "-v")]
+    return [*talk, *(word for word in head if word not in talk), *arguments[end:]]
+
+
+def _needs_no_settings(arguments: list[str]) -> bool:
+    """Is for help, the version or the shell's completion, which a damaged file shall not end."""
+    return bool({"-h", "--help", "--version"} & set(arguments)) or "_MNX_COMPLETE" in os.environ
+
+
+def _settings(tree: TyperGroup) -> tuple[settings.Setting, ...]:
+    for name, near in settings.misspelt_variables(tree):
+        say(f"warning: the variable {name} is none of mnx; did you mean {near}?")
+    try:
+        path = settings.find_file(Path.cwd())
+    except FileNotFoundError:  # the working folder was removed
+        return ()
+    return settings.read_file(tree, path) if path else ()
+
+
+def _fail(error: Exception, origins: Callable[[str], str]) -> int:
     if os.environ.get("MNX_TRACEBACK"):
         traceback.print_exception(error)
     message, hint, code = _explain(error)
     if type(error).__name__ == "NoArgsIsHelpError":  # bare `mnx`: its message is the help
-        say(message)
+        say(message, always=True)
     else:
-        say_error(message, hint)
+        where = origins(message) if code == ExitCode.USAGE else ""
+        say_error(message, f"{hint}; {where}" if where else hint)
     return code
 
 

@@ -55,6 +55,7 @@ def analyze_command(
         terminal.print_json(report.to_json(WORST))
     else:
         _print(report, top)
+        terminal.say_next("mnx validate %s --data FOLDER_OF_YOUR_PHOTOS", bundle)
 
 
 def _print(report: "LayerReport", top: int) -> None:

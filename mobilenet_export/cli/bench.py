@@ -1,19 +1,22 @@
 """`mnx bench`."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from mobilenet_export.cli.tables import Table
     from mobilenet_export.latency import LatencyReport, LatencyRow, Ratio
 
 _BARS = "▁▂▃▄▅▆▇█"
+
+_FIGURES = {
+    "thr": 0, "p50": 0, "p90": 3, "p99": 7, "min": 6, "×": 0, "95 %": 1, "rank": 2, "load": 4, "first": 5, "MiB": 0
+}  # fmt: skip
+"""Columns of the table, with the order in which a narrow terminal does without them, the highest first."""
 
 
 def bench_command(
@@ -21,7 +24,9 @@ def bench_command(
     runtime: Annotated[
         list[str] | None,
         typer.Option(
-            help="May be repeated; default all here. `torch` adds the original.", metavar="NAME[:PROVIDER]"
+            help="May be repeated; default all here. `torch` adds the original.",
+            metavar="NAME[:PROVIDER]",
+            autocompletion=completion.runtimes,
         ),
     ] = None,
     threads: Annotated[str, typer.Option(help="Numbers of threads to try.", metavar="N,…")] = "1",
@@ -47,7 +52,13 @@ def bench_command(
     """Measure latency: every file in every runtime takes its turn in every round, so that drift hits all alike.
 
     Ratios are to the first row, round by round, with their 95 % interval.
-    """
+
+    \b
+    Examples:
+      mnx bench mobilenet_v2_100_224
+      mnx bench mobilenet_v2_100_224 --runtime onnxruntime --runtime torch --threads 1,2
+      mnx bench v1_bundle v2_bundle --minutes 10 --json > bench.json
+    """  # noqa: D301 (click keeps the lines after a backspace as they are)
     from mobilenet_export.agent.bench import parse_threads  # noqa: PLC0415 (imports numpy)
     from mobilenet_export.checks.latency import Plan  # noqa: PLC0415
     from mobilenet_export.pipeline.bench import (  # noqa: PLC0415
@@ -74,13 +85,17 @@ def bench_command(
         print_latency(report)
     if bundle is not None:
         terminal.say(f"kept {keep_latency(bundle, report)}")
-        terminal.say(f"\nnext: mnx report {shlex.quote(str(bundle.folder))}")
+        terminal.say_next("mnx report %s", bundle.folder)
+    elif not as_json:
+        terminal.say_next("mnx compat %s", targets[0])
 
 
 def print_latency(report: "LatencyReport") -> None:
     """Print the table, what it is of, and what has to be known of it."""
+    from mobilenet_export.cli.tables import print_table  # noqa: PLC0415 (imports rich)
+
     machine, screen = report.machine, terminal.console()
-    screen.print(latency_table(report))
+    print_table(screen, latency_table(report))
     lines = [
         f"{machine.cpu}, {machine.cores} cores, {machine.architecture}; {machine.int8}",
         f"{len(report.rows[0].samples_ms)} inferences of each, batch {report.rows[0].batch}, "
@@ -97,27 +112,25 @@ def print_latency(report: "LatencyReport") -> None:
         screen.print(line, markup=False, style="dim")
     if len(report.minutes) > 1:
         screen.print()
-        screen.print(_minutes_table(report))
+        print_table(screen, _minutes_table(report))
+        if governors := _governors(report):
+            screen.print(governors, markup=False, style="dim")
     for note in report.notes:
         screen.print(f"note: {note}", markup=False, style="yellow")
 
 
 def latency_table(report: "LatencyReport") -> "Table":
     """Return one line per row of a report."""
-    from rich.table import Table  # noqa: PLC0415 (slow)
-
+    from mobilenet_export.cli.tables import Column, Table  # noqa: PLC0415 (imports rich)
     from mobilenet_export.latency import ranks  # noqa: PLC0415
 
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("file", overflow="fold")
-    table.add_column("runtime", no_wrap=True)
-    for name in ("thr", "p50", "p90", "p99", "min", "×", "95 %", "rank", "load", "first", "MiB"):
-        table.add_column(name, justify="right", no_wrap=True)
-    shown = ""
-    for row, rank in zip(report.rows, ranks(report.rows), strict=True):
-        name, shown = ("" if row.file == shown else row.file), row.file
-        table.add_row(name, *_cells(row, report.rows[0], rank))
-    return table
+    columns = [Column("file"), Column("runtime")]
+    columns += [Column(name, right=True, spare=spare) for name, spare in _FIGURES.items()]
+    rows = [
+        (row.file, *_cells(row, report.rows[0], rank))
+        for row, rank in zip(report.rows, ranks(report.rows), strict=True)
+    ]
+    return Table(tuple(columns), tuple(rows))
 
 
 def _cells(row: "LatencyRow", first: "LatencyRow", rank: str) -> list[str]:
@@ -137,15 +150,15 @@ def _interval(ratio: "Ratio") -> str:
 
 def _minutes_table(report: "LatencyReport") -> "Table":
     """Show every row over time, the first minute beside the last, and how warm it got."""
-    from rich.table import Table  # noqa: PLC0415 (slow)
+    from mobilenet_export.cli.tables import Column, Table  # noqa: PLC0415 (imports rich)
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("over time", "minute 1", f"minute {len(report.minutes)}", "change", "p50 by minute"):
-        table.add_column(name, justify="left" if name in ("over time", "p50 by minute") else "right")
+    titles = ("minute 1", f"minute {len(report.minutes)}", "change")
+    rows = []
     for index, row in enumerate(report.rows):
         medians = [minute.medians_ms[index] for minute in report.minutes]
         change = f"{100 * (medians[-1] / medians[0] - 1):+.1f} %"
-        table.add_row(row.name, f"{medians[0]:.2f} ms", f"{medians[-1]:.2f} ms", change, _sparkline(medians))
+        figures = (f"{medians[0]:.2f} ms", f"{medians[-1]:.2f} ms", change)
+        rows.append((row.name, *figures, _sparkline(medians)))
     states = [minute.condition for minute in report.minutes]
     for name, values in (
         ("temperature, °C", [state.temperature_c for state in states]),
@@ -153,12 +166,20 @@ def _minutes_table(report: "LatencyReport") -> "Table":
     ):
         known = [value for value in values if value is not None]
         if len(known) == len(states):
-            table.add_row(name, f"{known[0]:.0f}", f"{known[-1]:.0f}", "", _sparkline(known))
+            rows.append((name, f"{known[0]:.0f}", f"{known[-1]:.0f}", "", _sparkline(known)))
         else:
-            table.add_row(name, "not shown by this system")
+            rows.append((name, "", "", "", "not shown by this system"))
+    figures_under = (Column(title, right=True) for title in titles)
+    columns = (Column("over time"), *figures_under, Column("p50 by minute", prose=True))
+    return Table(columns, tuple(rows))
+
+
+def _governors(report: "LatencyReport") -> str:
+    """Say what governed the clock, and in which minutes it was throttled."""
+    states = [minute.condition for minute in report.minutes]
     governors = {state.governor for state in states if state.governor}
     throttled = [str(number) for number, state in enumerate(states, 1) if state.throttled]
-    table.caption = "; ".join(
+    return "; ".join(
         filter(
             None,
             [
@@ -167,7 +188,6 @@ def _minutes_table(report: "LatencyReport") -> "Table":
             ],
         )
     )
-    return table
 
 
 def _sparkline(values: list[float]) -> str:

@@ -1,12 +1,11 @@
 """`mnx calibration`: look at images before they calibrate, and draw some where there are none."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 from mobilenet_export.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -20,13 +19,23 @@ DEFAULT_SEED = 1500
 def lint_command(
     data: Annotated[Path, typer.Argument(help="Folder, .zip, .npy or .npz of images.", metavar="DIR")],
     arch: Annotated[
-        str, typer.Option(help="Network to calibrate: v1, v2, a variant or a path.toml.", metavar="ARCH")
+        str,
+        typer.Option(
+            help="Network to calibrate: v1, v2, a variant or a path.toml.",
+            metavar="ARCH",
+            autocompletion=completion.variants,
+        ),
     ] = "v2",
     checkpoint: Annotated[
         Path | None, typer.Option(help="Your weights: .safetensors, .pth.", metavar="FILE")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Says how many images are used: name or path.toml.", metavar="RECIPE")
+        str,
+        typer.Option(
+            help="Says how many images are used: name or path.toml.",
+            metavar="RECIPE",
+            autocompletion=completion.recipes,
+        ),
     ] = "int8",
     labels: Annotated[Path | None, typer.Option(help="CSV of file,label.", metavar="CSV")] = None,
     ranges: Annotated[
@@ -66,6 +75,8 @@ def lint_command(
         terminal.print_json(report.to_json())
     else:
         _print(report)
+        if report.verdict == "pass":
+            terminal.say_next("mnx export --arch %s --int8 --calibration %s", arch, data)
     if report.verdict != "pass":
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
@@ -125,4 +136,4 @@ def synth_command(
         terminal.print_json({"folder": str(out), "images": n, "seeds": [seed, seed + n - 1], "size_px": size})
         return
     terminal.console().print(f"{out}/: {n} images, seeds {seed} to {seed + n - 1}", markup=False)
-    terminal.say(f"\nnext: mnx export --arch v2 --int8 --calibration {shlex.quote(str(out))}")
+    terminal.say_next("mnx export --arch v2 --int8 --calibration %s", out)

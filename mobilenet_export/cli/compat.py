@@ -6,17 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 from mobilenet_export.errors import ExitCode
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from mobilenet_export.cli.tables import Table
     from mobilenet_export.compat.facts import Problem
     from mobilenet_export.compat.judge import CompatReport, Judgement
-
-_ROOM_FOR_CELL = 23
-"""Columns that a cell may take without being folded, so that four fit into 100."""
 
 _STYLES = {True: "", False: "red", None: "yellow"}
 
@@ -25,10 +21,19 @@ def compat_command(
     targets: Annotated[list[Path], typer.Argument(help="Bundles, or model files.", metavar="BUNDLE|FILE…")],
     runtime: Annotated[
         list[str] | None,
-        typer.Option(help="Such as onnxruntime==1.16; may be repeated.", metavar="NAME[==VERSION]"),
+        typer.Option(
+            help="Such as onnxruntime==1.16; may be repeated.",
+            metavar="NAME[==VERSION]",
+            autocompletion=completion.packages,
+        ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="pi3, pi4, pi5, pi02w, pi4-32bit, jetson-nano, pc …", metavar="NAME")
+        str | None,
+        typer.Option(
+            help="pi3, pi4, pi5, pi02w, pi4-32bit, jetson-nano, pc …",
+            metavar="NAME",
+            autocompletion=completion.boards,
+        ),
     ] = None,
     python: Annotated[
         str | None, typer.Option(help="On the device; default its system's.", metavar="VERSION")
@@ -39,7 +44,13 @@ def compat_command(
 
     From tables with their sources; nothing is run. Exit code 1 where a runtime asked for does not work, or without
     --runtime where none of the usual ones works for a file; 5 where our table does not know.
-    """
+
+    \b
+    Examples:
+      mnx compat mobilenet_v2_100_224
+      mnx compat mobilenet_v2_100_224 --device pi4 --runtime onnxruntime==1.21
+      mnx compat model.tflite --device pi3 --json
+    """  # noqa: D301 (click keeps the lines after a backspace as they are)
     from mobilenet_export.packages import LISTED_ON  # noqa: PLC0415
     from mobilenet_export.pipeline.compat import CompatRequest, compat  # noqa: PLC0415 (imports onnx)
 
@@ -48,11 +59,16 @@ def compat_command(
         terminal.print_json(report.to_json() | {"wheels_listed_on": LISTED_ON})
     else:
         _print(report)
+        if targets[0].is_dir():
+            terminal.say_next("mnx deploy USER@HOST %s", targets[0])
+        else:
+            terminal.say_next("mnx bench %s", targets[0])
     if report.verdict != "pass":
         raise typer.Exit(ExitCode.CHECK_FAILED if report.verdict == "fail" else ExitCode.INCONCLUSIVE)
 
 
 def _print(report: "CompatReport") -> None:
+    from mobilenet_export.cli.tables import print_table  # noqa: PLC0415 (imports rich)
     from mobilenet_export.packages import LISTED_ON  # noqa: PLC0415
 
     screen = terminal.console()
@@ -62,7 +78,7 @@ def _print(report: "CompatReport") -> None:
         screen.print(f"{line}\n", markup=False, style="bold", soft_wrap=True)
     for file, table in _tables(report, notes):
         screen.print(f"{file} ({report.requirements[file].summary})", markup=False, soft_wrap=True)
-        screen.print(table)
+        print_table(screen, table)
         screen.print()
     for mark, (name, problem) in enumerate(notes, 1):
         line = f"[{mark}] {name}: {problem.happens}; {problem.remedy} ({problem.source})"
@@ -85,24 +101,15 @@ def _notes(report: "CompatReport") -> "list[tuple[str, Problem]]":
 
 
 def _tables(report: "CompatReport", notes: "list[tuple[str, Problem]]") -> "Iterator[tuple[str, Table]]":
-    """Yield a table for every file, all with columns of the same width."""
-    from rich.table import Table  # noqa: PLC0415 (slow)
-    from rich.text import Text  # noqa: PLC0415
+    """Yield a table for every file."""
+    from mobilenet_export.cli.tables import Column, Table  # noqa: PLC0415 (imports rich)
 
-    head = ("", "loads", "wheel", "known problems")
-    cells = [_cells(row, notes) for row in report.judgements]
-    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    rows = list(zip(report.judgements, cells, strict=True))
-    room = min(_ROOM_FOR_CELL, (terminal.console().width - 2 * len(head)) // len(head))
+    columns = (Column("runtime"), Column("loads"), Column("wheel"), Column("known problems", prose=True))
     for file in report.requirements:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for name, width in zip(head, widths, strict=True):
-            table.add_column(name, overflow="fold", min_width=min(width, room))
-        for row, texts in rows:
-            if row.file == file:
-                table.add_row(*map(Text, texts), style=_STYLES[row.works])
-        if table.row_count:
-            yield file, table
+        found = [row for row in report.judgements if row.file == file]
+        if found:
+            rows = tuple(_cells(row, notes) for row in found)
+            yield file, Table(columns, rows, styles=tuple(_STYLES[row.works] for row in found))
 
 
 def _cells(row: "Judgement", notes: "list[tuple[str, Problem]]") -> tuple[str, ...]:
@@ -110,7 +117,7 @@ def _cells(row: "Judgement", notes: "list[tuple[str, Problem]]") -> tuple[str, .
     wheel = row.wheel.why if row.wheel.yes and row.wheel.why else row.wheel.text
     bad = [f"bad: {problem.label} [{notes.index((row.package, problem)) + 1}]" for problem in row.known_bad]
     others = [f"{problem.label} [{notes.index((row.package, problem)) + 1}]" for problem in row.cautions]
-    return f"  {row.package} {row.release}", row.loads.text, wheel, ", ".join(bad + others) or "–"
+    return f"{row.package} {row.release}", row.loads.text, wheel, ", ".join(bad + others) or "–"
 
 
 def _first_that_loads(row: "Judgement") -> str:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 from mobilenet_export.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from mobilenet_export.cli.tables import Table
     from mobilenet_export.deployment.fleet import Member
     from mobilenet_export.pipeline.deploy import DeployRequest, DeviceReport
 
@@ -24,7 +23,9 @@ def deploy_command(
     places: Annotated[
         list[str],
         typer.Argument(
-            help="Devices (user@host[:dir], adb[:serial][:/dir]), then the bundle.", metavar="HOST… BUNDLE"
+            help="Devices (user@host[:dir], adb[:serial][:/dir]), then the bundle.",
+            metavar="HOST… BUNDLE",
+            autocompletion=completion.hosts,
         ),
     ],
     fleet: Annotated[
@@ -35,7 +36,11 @@ def deploy_command(
     ] = False,
     runtime: Annotated[
         str | None,
-        typer.Option(help="onnxruntime, litert or tflite_runtime; default what is there.", metavar="NAME"),
+        typer.Option(
+            help="onnxruntime, litert or tflite_runtime; default what is there.",
+            metavar="NAME",
+            autocompletion=completion.file_runtimes,
+        ),
     ] = None,
     runs: Annotated[int, typer.Option(help="Inferences of each file.", metavar="N", min=1)] = 100,
     threads: Annotated[str, typer.Option(help="Comma-separated.", metavar="N,…")] = "1",
@@ -88,6 +93,8 @@ def deploy_command(
         _say_problems(report, request.bundle.folder)
     if code := exit_code(reports):
         raise typer.Exit(code)
+    if not (as_json or dry_run or any(report.unchecked for report in reports)):
+        terminal.say_next("mnx snippet %s --for python", folder)
 
 
 def _bundle_folder(hosts: list[str], last: str) -> Path:
@@ -152,9 +159,11 @@ def _json(request: "DeployRequest", reports: tuple["DeviceReport", ...]) -> dict
 
 
 def _print(reports: tuple["DeviceReport", ...]) -> None:
+    from mobilenet_export.cli.tables import print_table  # noqa: PLC0415 (imports rich)
+
     screen = terminal.console()
     if any(report.check or report.unchecked for report in reports):
-        screen.print(_table(reports))
+        print_table(screen, _table(reports))
     for report in reports:
         if report.latency:
             for note in report.latency.notes:
@@ -170,19 +179,13 @@ def _print(reports: tuple["DeviceReport", ...]) -> None:
 
 def _table(reports: tuple["DeviceReport", ...]) -> "Table":
     """Return one row per device, file, runtime and number of threads."""
-    from rich.table import Table  # noqa: PLC0415 (slow)
-    from rich.text import Text  # noqa: PLC0415
+    from mobilenet_export.cli.tables import Column, Table  # noqa: PLC0415 (imports rich)
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("device", "file", "runtime", "check"):
-        table.add_column(name, overflow="fold", no_wrap=name == "file")
-    for name in ("threads", "p50 ms", "p90 ms", "speed"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
-    for report in reports:
-        for cells in _rows(report):
-            table.add_row(*(Text(cell) for cell in cells))
-    return table
+    columns = [Column(name) for name in ("device", "file", "runtime", "check")]
+    columns += [Column("threads", right=True), Column("p50 ms", right=True)]
+    columns += [Column("p90 ms", right=True, spare=1), Column("speed", right=True), Column("")]
+    rows = (tuple(cells) for report in reports for cells in _rows(report))
+    return Table(tuple(columns), tuple(rows), names=2)
 
 
 def _rows(report: "DeviceReport") -> list[list[str]]:
@@ -208,7 +211,8 @@ def _say_problems(report: "DeviceReport", folder: Path) -> None:
         terminal.say_error(report.error.message, report.error.hint)
     if report.unchecked is not None:
         terminal.say(
-            f"{report.host}: {report.folder} is there, every sha256 as here; nothing ran: {report.unchecked}"
+            f"{report.host}: {report.folder} is there, every sha256 as here; nothing ran: {report.unchecked}",
+            always=True,
         )
         terminal.say(
             f"next: mnx phone {folder}, in its browser; mnx snippet {folder} --for android, for an app"

@@ -17,7 +17,12 @@ def doctor_command(
     """Try every runtime with every execution provider here, and say how to get what does not work.
 
     Exit code 3 where no runtime works.
-    """
+
+    \b
+    Examples:
+      mnx doctor
+      mnx doctor --json
+    """  # noqa: D301 (click keeps the lines after a backspace as they are)
     from mobilenet_export.pipeline.doctor import diagnose  # noqa: PLC0415 (imports numpy)
 
     diagnosis = diagnose()
@@ -25,12 +30,13 @@ def doctor_command(
         terminal.print_json(diagnosis.to_json())
     else:
         _print(diagnosis)
+        terminal.say_next("mnx export --arch v2 --int8")
     if not any(finding.works for finding in diagnosis.findings):
         raise typer.Exit(ExitCode.MISSING)
 
 
 def _print(diagnosis: "Diagnosis") -> None:
-    from rich.table import Table  # noqa: PLC0415 (slow)
+    from mobilenet_export.cli.tables import Column, Table, print_table  # noqa: PLC0415 (imports rich)
 
     machine, screen = diagnosis.machine, terminal.console()
     memory = f", {machine.memory_bytes / 2**30:.0f} GiB" if machine.memory_bytes else ""
@@ -44,11 +50,13 @@ def _print(diagnosis: "Diagnosis") -> None:
     )
     features = ", ".join(machine.features) or "none that matter here"
     screen.print(f"CPU features: {features}\nint8: {machine.int8}\n", markup=False, soft_wrap=True)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("runtime", "provider", "works", "version"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("how to get it", overflow="fold")
-    for one in diagnosis.findings:
-        works = "[green]yes[/]" if one.works else "no"
-        table.add_row(one.runtime, one.provider, works, one.version or "–", one.hint)
-    screen.print(table)
+    columns = [Column(name) for name in ("runtime", "provider", "works", "version")]
+    table = Table(
+        (*columns, Column("how to get it", prose=True)),
+        tuple(
+            (one.runtime, one.provider, "yes" if one.works else "no", one.version or "–", one.hint)
+            for one in diagnosis.findings
+        ),
+        styles=tuple("green" if one.works else "" for one in diagnosis.findings),
+    )
+    print_table(screen, table)

@@ -4,16 +4,18 @@ import math
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.table import Table
 
+from mobilenet_export.cli.tables import Column, Table, print_table
 from mobilenet_export.report import DriftReport, DriftRow
 
-_WORDS = ("sha256", "runtime", "referee")
+_WORDS = ("precision", "sha256", "runtime", "referee")
+_SPARE = ("precision", "bytes", "sha256")
+"""Left out on a narrow terminal from the last on: names say the precision, and mnx.json says all."""
 
 
 def print_drift(screen: Console, report: DriftReport, sizes: Mapping[str, tuple[int, str]]) -> None:
     """Print the table and what its figures are of; `sizes` as for `drift_table`."""
-    screen.print(drift_table(report, sizes))
+    print_table(screen, drift_table(report, sizes))
     for line in (summary(report), referee_note(report)):
         if line:
             screen.print(line, markup=False, style="dim")
@@ -24,23 +26,21 @@ def drift_table(report: DriftReport, sizes: Mapping[str, tuple[int, str]]) -> Ta
 
     Args:
         report: To show.
-        sizes: File name → (bytes, sha256).
+        sizes: File name → (bytes, sha256); left to mnx.json where there are labels, whose figures need the room.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("file", overflow="fold")
-    table.add_column("precision", no_wrap=True)
-    identity = () if report.labelled else ("bytes", "sha256")  # mnx.json has them; the names need the room
-    for name in (*identity, *columns(report)):
-        table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=True)
-    shown: set[str] = set()
+    identity = () if report.labelled else ("bytes", "sha256")
+    names = ("precision", *identity, *columns(report))
+    titles = [
+        Column(name, right=name not in _WORDS, spare=_SPARE.index(name) + 1 if name in _SPARE else 0)
+        for name in names
+    ]
+    rows, shown = [], ""
     for row in report.rows:
         size, sha256 = sizes[row.file]
-        new = row.file not in shown
-        cells = [row.file, row.precision] if new else ["", ""]
-        cells += [f"{size:,}" if new else "", sha256[:8] if new else ""][: len(identity)]
-        table.add_row(*cells, *measures(row, report))
-        shown.add(row.file)
-    return table
+        cells = (row.precision, *(f"{size:,}", sha256[:8])[: len(identity)])
+        cells, shown = (("",) * len(cells) if row.file == shown else cells), row.file
+        rows.append((row.file, *cells, *measures(row, report)))
+    return Table((Column("file"), *titles), tuple(rows), complete="mnx.json has all")
 
 
 def columns(report: DriftReport) -> list[str]:

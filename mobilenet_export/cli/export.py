@@ -1,13 +1,13 @@
 """`mnx export`."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 from mobilenet_export.cli.numbers import listed, three_numbers
+from mobilenet_export.cli.settings import is_typed
 from mobilenet_export.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -16,9 +16,20 @@ if TYPE_CHECKING:
 
 
 def export_command(
-    model: Annotated[str | None, typer.Argument(help="Your own .onnx file; or a variant, as --arch.")] = None,
+    context: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Your own .onnx file; or a variant, as --arch.", autocompletion=completion.variants
+        ),
+    ] = None,
     arch: Annotated[
-        str | None, typer.Option(help="v1, v2, a variant of `mnx models`, or a path.toml.", metavar="ARCH")
+        str | None,
+        typer.Option(
+            help="v1, v2, a variant of `mnx models`, or a path.toml.",
+            metavar="ARCH",
+            autocompletion=completion.variants,
+        ),
     ] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier, 0.25 to 1.4.", metavar="W")] = None,
     resolution: Annotated[
@@ -43,13 +54,15 @@ def export_command(
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Also write int8 files.")] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Also write files with fp16 weights.")] = False,
-    formats: Annotated[str, typer.Option(help="Comma-separated.", metavar="LIST")] = "onnx,tflite",
+    formats: Annotated[
+        str, typer.Option(help="Comma-separated.", metavar="LIST", autocompletion=completion.formats)
+    ] = "onnx,tflite",
     io: Annotated[
         str | None,
         typer.Option(
-            help="What files take, comma-separated: float32, uint8 (a camera's pixels), int8.",
+            help="What files take, comma-separated: float32, uint8 (a camera's pixels), int8; "
+            "default float32, of int8 files uint8 too.",
             metavar="LIST",
-            show_default="float32; of int8 files uint8 too",
         ),
     ] = None,
     softmax: Annotated[
@@ -58,7 +71,9 @@ def export_command(
     calibration: Annotated[
         Path | None, typer.Option(help="Folder, .zip, .npy or .npz of images.", metavar="PATH")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="Name or path.toml.", metavar="RECIPE")] = "int8",
+    recipe: Annotated[
+        str, typer.Option(help="Name or path.toml.", metavar="RECIPE", autocompletion=completion.recipes)
+    ] = "int8",
     out: Annotated[Path | None, typer.Option(help="Folder of the bundle.", metavar="DIR")] = None,
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line.", metavar="FILE")] = None,
     mean: Annotated[
@@ -92,6 +107,8 @@ def export_command(
         export_request,
     )
 
+    if model and not model.endswith(".onnx") and not is_typed(context, "arch"):
+        arch = None  # the command names another network than the one that is set elsewhere
     options = ExportOptions(
         model=model,
         arch=arch,
@@ -195,6 +212,8 @@ def _print(result: "Export", request: "ExportRequest") -> None:
         text = f"calibrated with {calibration['images']} images of {calibration['origin']}"
         screen.print(text, markup=False, style="dim")
     own = request.checkpoint or request.onnx or _beside_toml(request.spec)
-    checkpoint = f" --checkpoint {shlex.quote(str(own))}" if own else ""
-    folder = shlex.quote(str(result.bundle.folder))
-    terminal.say(f"\nnext: mnx validate {folder}{checkpoint} --data FOLDER_OF_YOUR_PHOTOS")
+    folder = result.bundle.folder
+    if own:
+        terminal.say_next("mnx validate %s --checkpoint %s --data FOLDER_OF_YOUR_PHOTOS", folder, own)
+    else:
+        terminal.say_next("mnx validate %s --data FOLDER_OF_YOUR_PHOTOS", folder)

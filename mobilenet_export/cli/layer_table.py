@@ -4,15 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from mobilenet_export.checks.layers import LayerReport, LayerRow, Remedy
+from mobilenet_export.cli.tables import CHEAP, Column, Table, print_table
 
 _BARS = "▁▂▃▄▅▆▇█"
-_ROOM_FOR_KIND = 90
-"""Columns from which on the kind of the layer fits."""
-_ROOM_FOR_REASONS = 108
-"""Columns from which on the reason fits beside the remedy."""
 
 
 def print_layers(screen: Console, report: LayerReport, top: int, worst: int) -> None:
@@ -20,8 +16,7 @@ def print_layers(screen: Console, report: LayerReport, top: int, worst: int) -> 
     rows = report.worst(top)
     finals = ", ".join(f"{value:.1f} dB in {runtime}" for runtime, value in report.final_db().items())
     screen.print(f"\n{report.model} in int8: {finals}", markup=False, style="bold")
-    screen.print(layer_table(report, rows, screen.width))
-    reasons = screen.width >= _ROOM_FOR_REASONS
+    print_table(screen, layer_table(report, rows))
     shown = sum(row.facts.share_percent for row in rows)
     for line in (
         f"{len(rows)} of {len(report.rows)} layers, {shown:.0f} % of the noise; "
@@ -29,7 +24,7 @@ def print_layers(screen: Console, report: LayerReport, top: int, worst: int) -> 
         "SQNR: of the layer's output, with all layers before it in int8 too",
         f"share: of the noise at the logits, each layer alone in int8 (sum: {report.summed_db:.1f} dB)",
         "       = by its weights + by rounding its output",
-        *(["median channel n/255: how many steps its values span"] if reasons else []),
+        "median channel n/255: how many steps its values span",
     ):
         screen.print(line, markup=False, style="dim")
     for remedy in Remedy:
@@ -38,38 +33,23 @@ def print_layers(screen: Console, report: LayerReport, top: int, worst: int) -> 
     _print_histograms(screen, report, report.worst(worst))
 
 
-def layer_table(report: LayerReport, rows: Sequence[LayerRow], width: int) -> Table:
-    """Return one row per layer; SQNR of every runtime side by side, and what fits into the width beside it."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("layer", overflow="fold")
-    if width >= _ROOM_FOR_KIND:
-        table.add_column("kind", no_wrap=True)
-    for runtime in report.files:
-        table.add_column(f"SQNR dB\n{runtime}", justify="right", no_wrap=True)
-    for name in ("share", "weights", "output"):
-        table.add_column(f"{name}\n%", justify="right", no_wrap=True)
-    table.add_column("remedy", overflow="fold")
-    for row in rows:
-        table.add_row(*_cells(row, report.files, width))
-    return table
+def layer_table(report: LayerReport, rows: Sequence[LayerRow]) -> Table:
+    """Return one row per layer; SQNR of every runtime side by side."""
+    columns = [Column("layer"), Column("kind", spare=CHEAP)]
+    columns += [Column(f"SQNR dB\n{runtime}", right=True) for runtime in report.files]
+    columns += [Column(f"{name}\n%", right=True) for name in ("share", "weights", "output")]
+    columns += [Column("remedy"), Column("reason", spare=CHEAP + 1)]
+    return Table(tuple(columns), tuple(_cells(row, report.files) for row in rows))
 
 
-def _cells(row: LayerRow, runtimes: Mapping[str, str], width: int) -> list[str]:
+def _cells(row: LayerRow, runtimes: Mapping[str, str]) -> tuple[str, ...]:
     facts = row.facts
-    remedy = row.remedy.value
-    if width >= _ROOM_FOR_REASONS and row.reason:
-        remedy = f"{remedy}: {row.reason}"
+    ratios = (
+        "equal" if row.sqnr_db[runtime] == math.inf else f"{row.sqnr_db[runtime]:.1f}" for runtime in runtimes
+    )
     shares = (facts.share_percent, facts.weights_percent, facts.activations_percent)
-    return [
-        row.layer,
-        *([row.kind.replace("depthwise", "dw")] if width >= _ROOM_FOR_KIND else []),
-        *(
-            "equal" if row.sqnr_db[runtime] == math.inf else f"{row.sqnr_db[runtime]:.1f}"
-            for runtime in runtimes
-        ),
-        *(f"{share:.1f}" for share in shares),
-        remedy,
-    ]
+    figures = (*ratios, *(f"{share:.1f}" for share in shares))
+    return (row.layer, row.kind.replace("depthwise", "dw"), *figures, row.remedy.value, row.reason)
 
 
 def _print_histograms(screen: Console, report: LayerReport, rows: Sequence[LayerRow]) -> None:

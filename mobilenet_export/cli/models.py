@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 def models_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
-    """List the variants: size, cost, input, weights with their licence, published accuracy."""
+    """List the variants: size, cost, input, weights with their licence, published accuracy.
+
+    \b
+    Examples:
+      mnx models
+      mnx models --json
+    """  # noqa: D301 (click keeps the lines after a backspace as they are)
     from mobilenet_export.spec import read_spec, spec_paths, spec_to_table  # noqa: PLC0415
 
     specs = [read_spec(path) for path in spec_paths()]
@@ -21,20 +27,20 @@ def models_command(
         terminal.print_json([spec_to_table(spec) for spec in specs])
         return
     _print(specs)
+    terminal.say_next("mnx export --arch v2 --int8")
 
 
 def _print(specs: list["ModelSpec"]) -> None:
-    from rich.table import Table  # noqa: PLC0415 (slow)
+    from mobilenet_export.cli.tables import Column, Table, print_table  # noqa: PLC0415 (imports rich)
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("--arch", overflow="fold")
-    for name in ("params", "MACs", "input", "classes", "top-1"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("weights", overflow="fold")
-    for spec in specs:
-        table.add_row(*_cells(spec))
+    figures = ("params", "MACs", "input", "classes", "top-1")
+    columns = [
+        Column("--arch"),
+        *(Column(name, right=True) for name in figures),
+        Column("weights", prose=True),
+    ]
     screen = terminal.console()
-    screen.print(table)
+    print_table(screen, Table(tuple(columns), tuple(_cells(spec) for spec in specs)))
     screen.print()
     for spec in specs:
         screen.print(f"{spec.name}: {spec.summary}", markup=False)

@@ -1,6 +1,5 @@
 """`mnx phone`."""
 
-import os
 import sys
 import threading
 from pathlib import Path
@@ -12,9 +11,8 @@ from mobilenet_export.cli import terminal
 from mobilenet_export.errors import ExitCode
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from mobilenet_export.agent.check import CheckRow
+    from mobilenet_export.cli.tables import Table
     from mobilenet_export.pipeline.deploy import DeviceReport
     from mobilenet_export.pipeline.phone import Service
 
@@ -71,6 +69,8 @@ def phone_command(
     if as_json:
         devices = [report.to_json() for report in reports]
         terminal.print_json({"kind": "phone", "bundle": str(folder), "devices": devices})
+    else:
+        terminal.say_next("mnx snippet %s --for android", folder)
     if any(report.verdict == "fail" for report in reports):
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
@@ -90,10 +90,12 @@ class _Talk:
 def _introduce(service: "Service") -> None:
     """Print the address, its code, and what the phone will say to it."""
     if sys.stderr.isatty():
-        terminal.say(_code(service.url))
-    terminal.say(f"open on a phone in the same network: {service.url}")
+        terminal.say(_code(service.url), always=True)
+    terminal.say(f"open on a phone in the same network: {service.url}", always=True)
     if service.is_local:
-        terminal.say("no network: only this computer can open it; --host ADDRESS names another address")
+        terminal.say(
+            "no network: only this computer can open it; --host ADDRESS names another address", always=True
+        )
     if service.fingerprint:
         terminal.say("the browser will warn, as the certificate is this run's own: Advanced, then Proceed")
         terminal.say(f"its SHA-256: {service.fingerprint}")
@@ -115,8 +117,10 @@ def _code(text: str) -> str:
 
 def _tell(report: "DeviceReport", folder: Path, *, as_table: bool) -> None:
     if as_table:
+        from mobilenet_export.cli.tables import print_table  # noqa: PLC0415 (imports rich)
+
         screen = terminal.console()
-        screen.print(_table(report))
+        print_table(screen, _table(report))
         for note in report.latency.notes if report.latency else ():
             screen.print(note, markup=False, style="dim")
     for failure in report.check.failures if report.check else ():
@@ -125,34 +129,23 @@ def _tell(report: "DeviceReport", folder: Path, *, as_table: bool) -> None:
 
 
 def _table(report: "DeviceReport") -> "Table":
-    """Return one row per file and runtime of the browser; this computer's p50 beside its own.
+    """Return one row per file and runtime of the browser; this computer's p50 beside its own."""
+    from mobilenet_export.cli.tables import Column, Table  # noqa: PLC0415 (imports rich)
 
-    What all names begin with, the network's, is left out, so that a narrow terminal shows the rest whole.
-    """
-    from rich.table import Table  # noqa: PLC0415 (slow)
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("file", overflow="fold")
-    table.add_column("in the browser", no_wrap=True)
-    table.add_column("check", overflow="fold")
-    for name in ("p50 ms", "p90 ms", "PC p50 ms"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
     here_ms = report.latency.document["pc_p50_ms"] if report.latency else {}
     times = {
         (one.file, one.runtime, one.provider): one for one in (report.latency.rows if report.latency else ())
     }
     best = report.recommended()
     rows = report.check.rows if report.check else ()
-    shared = os.path.commonprefix([row.file for row in rows])  # noqa: RUF071 (characters are meant)
-    network = shared[: shared.rfind("_") + 1]
+    found = []
     for row in rows:
         one = times.get((row.file, row.runtime, row.provider))
         figures = [f"{one.p50_ms:.1f}", f"{one.p90_ms:.1f}"] if one else ["", ""]
         here = f"{here_ms[row.file]:.1f}" if row.file in here_ms else "–"
         last = "← fastest" if one is not None and one is best else ""
         where = f"{row.runtime}:{row.provider}"
-        cells = [row.file.removeprefix(network), where, f"{row.verdict}: {row.detail}", *figures, here, last]
-        table.add_row(*map(Text, cells))
-    return table
+        found.append((row.file, where, f"{row.verdict}: {row.detail}", *figures, here, last))
+    columns = [Column("file"), Column("in the browser"), Column("check"), Column("p50 ms", right=True)]
+    columns += [Column("p90 ms", right=True, spare=1), Column("PC p50 ms", right=True), Column("")]
+    return Table(tuple(columns), tuple(found))

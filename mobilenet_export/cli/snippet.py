@@ -5,15 +5,19 @@ from typing import Annotated
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 
 
 def snippet_command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.", metavar="BUNDLE")],
-    kind: Annotated[str, typer.Option("--for", help="android, ios or python.", metavar="NAME")],
+    kind: Annotated[
+        str,
+        typer.Option("--for", help="android, ios or python.", metavar="NAME", autocompletion=completion.apps),
+    ],
     file: Annotated[
         str | None, typer.Option(help="Of the bundle; default what suits such an app best.", metavar="FILE")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Print the code by which an app runs a bundle's file, with its preprocessing and constants.
 
@@ -30,5 +34,10 @@ def snippet_command(
 
     opened, chosen = read_bundle(bundle), snippet(kind)
     name = choose_file(opened, chosen, file)
+    code = chosen.write(read_facts(opened, name))
+    if as_json:
+        terminal.print_json({"file": name, "for": chosen.name, "code": code})
+        return
     terminal.say(f"{name}: a file for {chosen.name}")
-    terminal.print_text(chosen.write(read_facts(opened, name)))
+    terminal.print_text(code)
+    terminal.say_next("copy %s and labels.txt into the app", opened.folder / name)

@@ -3,10 +3,12 @@
 import io
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,25 @@ _PLAIN_WIDTH = 120
 
 _BAR_WIDTH = 30
 """Columns, so that a stage with thousands of images fits into 80."""
+
+_NEVER_QUIET = ("error:", "warning:", "failed:")
+
+
+class Talk(IntEnum):
+    """How much stderr is told: errors and warnings; stages and next steps too; versions and origins too."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+_talk = Talk.NORMAL
+
+
+def set_talk(talk: Talk) -> None:
+    """Decide how much is said from here on."""
+    global _talk  # noqa: PLW0603 (of the process, as the streams are)
+    _talk = talk
 
 
 def prepare_streams() -> None:
@@ -35,10 +56,25 @@ def say_error(message: str, hint: str) -> None:
     say(f"error: {message}\nhint: {hint}")
 
 
-def say(text: str) -> None:
-    """Print a line of talk on stderr; if nobody listens any more, the work goes on."""
-    with suppress(BrokenPipeError):
-        sys.stderr.write(text + "\n")
+def say(text: str, *, always: bool = False) -> None:
+    """Print a line of talk on stderr; if nobody listens any more, the work goes on.
+
+    With --quiet only what begins as an error or a warning does, or is asked to be said always.
+    """
+    if _talk > Talk.QUIET or always or text.startswith(_NEVER_QUIET):
+        with suppress(BrokenPipeError):
+            sys.stderr.write(text + "\n")
+
+
+def say_detail(text: str) -> None:
+    """Print a line of talk that only --verbose asks for."""
+    if _talk is Talk.VERBOSE:
+        say(text)
+
+
+def say_next(command: str, *paths: object) -> None:
+    """Name the command that comes next; each `%s` of it is a path, quoted as a shell needs it."""
+    say("\nnext: " + command % tuple(shlex.quote(str(path)) for path in paths))
 
 
 def print_json(document: Any) -> None:
@@ -67,7 +103,7 @@ def console(*, stderr: bool = False) -> "Console":
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a stage: a bar or spinner on a terminal, one line at its end elsewhere."""
     start = time.perf_counter()
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and _talk > Talk.QUIET:
         with _bar(title, total) as advance:
             yield advance
     else:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mobilenet_export.cli import terminal
-from mobilenet_export.errors import ExitCode, unknown_name
+from mobilenet_export.cli import completion, terminal
+from mobilenet_export.errors import ExitCode, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from mobilenet_export.pipeline import ValidateRequest
@@ -18,7 +18,10 @@ def validate_command(
     data: Annotated[Path | None, typer.Option(help="Folder, .zip or array of images.", metavar="DIR")] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV of file,label.", metavar="CSV")] = None,
     runtime: Annotated[
-        list[str] | None, typer.Option(help="May be repeated; default all.", metavar="NAME")
+        list[str] | None,
+        typer.Option(
+            help="May be repeated; default all.", metavar="NAME", autocompletion=completion.file_runtimes
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Use N images at most, drawn from all.", metavar="N", min=1)
@@ -29,7 +32,10 @@ def validate_command(
     ] = None,
     min_sqnr: Annotated[float | None, typer.Option(help="Least SQNR of int8 outputs.", metavar="DB")] = None,
     arch: Annotated[
-        str | None, typer.Option(help="Variant of files that lie in no bundle.", metavar="ARCH")
+        str | None,
+        typer.Option(
+            help="Variant of files that lie in no bundle.", metavar="ARCH", autocompletion=completion.variants
+        ),
     ] = None,
     checkpoint: Annotated[
         Path | None,
@@ -45,10 +51,19 @@ def validate_command(
 
     Without --data on the shipped procedural images, which have no labels. Exit code 1 where a limit is not met,
     5 where --max-drop needs more images to decide.
-    """
+
+    \b
+    Examples:
+      mnx validate mobilenet_v2_100_224
+      mnx validate mobilenet_v2_100_224 --data val/ --labels val.csv --max-drop 1
+      mnx validate mobilenet_v2_100_224 --data photos/ --report junit > drift.xml
+      mnx validate model.tflite --arch v2 --limit 8 --json
+    """  # noqa: D301 (click keeps the lines after a backspace as they are)
     from mobilenet_export.pipeline import ValidateRequest, validate  # noqa: PLC0415 (imports numpy and onnx)
     from mobilenet_export.spec import Limits, find_spec  # noqa: PLC0415
 
+    if report_as and as_json:
+        raise UsageError("--report and --json both say what is printed", "give one of them")
     if report_as not in (None, "md", "junit"):
         raise unknown_name("report", str(report_as), ("md", "junit"))
     request = ValidateRequest(
@@ -71,8 +86,18 @@ def validate_command(
         _print_for_ci(report, report_as)
     else:
         _print(report, request)
+        _say_next(report, targets[0])
     if report.verdict != "pass":
         raise typer.Exit(ExitCode.CHECK_FAILED if report.failures else ExitCode.INCONCLUSIVE)
+
+
+def _say_next(report: "DriftReport", target: Path) -> None:
+    if report.failures and target.is_dir() and any(row.precision == "int8" for row in report.rows):
+        terminal.say_next("mnx analyze %s", target)
+    elif report.doubts:
+        terminal.say_next("mnx validate %s with more labelled images", target)
+    else:
+        terminal.say_next("mnx bench %s", target)
 
 
 def _print_for_ci(report: "DriftReport", kind: str) -> None:

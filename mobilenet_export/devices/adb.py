@@ -147,7 +147,7 @@ def choose(devices: Sequence[Attached], serial: str) -> Attached:
     fitting = [one for one in devices if serial in ("", one.serial)]
     if not devices:
         raise MissingError(
-            "adb: no device",
+            f"adb:{serial}: no such device, and no other" if serial else "adb: no device",
             f"plug one in with USB debugging on (Developer options), or `adb connect HOST:PORT`; {_BROWSER}",
         )
     listing = ", ".join(map(str, devices))

@@ -175,7 +175,11 @@ def export(request: ExportRequest, progress: Progress = silent) -> Export:
     with stages("write the bundle"), new_bundle(request.out, force=request.force) as folder:
         fill_bundle(folder, contents)
     warnings = warnings_of(choice.calibrate, source.spec, quantized) if quantized else ()
-    notes = (*([note] if note else []), *not_judged(drift, source.spec.limits))
+    notes = (
+        *([note] if note else []),
+        *_fewer_images(request, choice),
+        *not_judged(drift, source.spec.limits),
+    )
     bundle = read_bundle(request.out)
     return Export(bundle, artifacts, drift, stages.seconds, choice.unreadable, warnings, notes)
 
@@ -200,6 +204,18 @@ def check_request(request: ExportRequest) -> None:
         class_names(request.spec, request.labels)
     choose_images(request.calibration, request.recipe)
     open_reference(request.origin)
+
+
+def _fewer_images(request: ExportRequest, choice: Choice) -> tuple[str, ...]:
+    """Say where the set has fewer images than the recipe asks for."""
+    wanted = (request.recipe.calibration_images, request.recipe.check_images)
+    found = (len(choice.calibrate), len(choice.check))
+    if found[0] >= wanted[0] and found[1] >= wanted[1]:
+        return ()
+    return (
+        f"{choice.calibrate.origin} has fewer images than the recipe asks for: "
+        f"{found[0]} of {wanted[0]} calibrate, {found[1]} of {wanted[1]} check",
+    )
 
 
 def choose_images(

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,9 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
         )
     limits = merge_limits(target.spec.limits, request.limits)
     report = judge(report, limits, request.max_drop_points)
-    return dataclasses.replace(report, warnings=(*notes, *not_judged(report, limits), *_warnings(request)))
+    return dataclasses.replace(
+        report, warnings=(*notes, *not_judged(report, limits), *_warnings(request, labels))
+    )
 
 
 def _check_limits(request: ValidateRequest) -> None:
@@ -140,10 +142,20 @@ def not_judged(report: DriftReport, limits: Limits) -> tuple[str, ...]:
     return (f"no limits are known for int8 of this network, so nothing judges {listing(files)}",)
 
 
-def _warnings(request: ValidateRequest) -> tuple[str, ...]:
-    """Say how many rows of the labels name no image; that some images have no row, the report's count says."""
-    if request.data is None or request.labels_csv is None:
+def _warnings(request: ValidateRequest, labels: Mapping[str, int]) -> tuple[str, ...]:
+    """Say how many rows of the labels name no image, or that folders name no class.
+
+    That some images have no row, the report's count says.
+    """
+    if request.data is None:
         return ()
+    if request.labels_csv is None:
+        folders = sorted({PurePosixPath(name).parent.name for name in ImageSet.open(request.data).names})
+        if labels or len(folders) < 2:
+            return ()
+        return (
+            f"{request.data}: no folder is named by a class, so there is no accuracy: {listing(folders)}",
+        )
     rows = images.rows_without_image(ImageSet.open(request.data), request.labels_csv)
     files = listing(f"{row.file} (line {row.line})" for row in rows)
     return (f"{request.labels_csv}: rows that name no image, {len(rows):,}: {files}",) if rows else ()

@@ -103,7 +103,7 @@ def choose_file(bundle: Bundle, kind: Snippet, name: str | None) -> str:
 
     Raises:
         UsageError: There is none, or the snippet cannot run it.
-        DamagedInputError: The bundle does not say what they take.
+        DamagedInputError: The file is missing, or the bundle does not say what it takes.
     """
     files = {entry["path"]: entry for entry in bundle.document["files"]}
     if name is not None and name not in files:
@@ -117,6 +117,10 @@ def choose_file(bundle: Bundle, kind: Snippet, name: str | None) -> str:
         raise UsageError(
             f"{what}: no file for {kind.name}, which takes {wanted}", f"export --formats {wanted}"
         )
+    usable = [entry for entry in usable if (bundle.folder / str(entry["path"])).is_file()]
+    if not usable:
+        missing = name or f"every file for {kind.name}"
+        raise DamagedInputError(f"{bundle.folder}: {missing} is missing", "export the bundle again")
     try:
         best = min(usable, key=lambda entry: _rank(entry, kind))
     except (KeyError, ValueError):

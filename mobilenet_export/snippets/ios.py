@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from mobilenet_export.snippets import Facts, Values, fill
 
+_ENGINE = {"onnx": "ios_onnx.txt", "ort": "ios_onnx.txt", "tflite": "ios_tflite.txt"}
+
 _CONVERT: Mapping[Values, tuple[str, str, str]] = {
     "normalized": ("Float", "(Float(channel) / 255 - mean[i]) / std[i]", "float"),
     "uint8": ("UInt8", "channel", "uInt8"),
@@ -19,7 +21,7 @@ class IosSnippet:
     """A class that classifies images."""
 
     name = "ios"
-    formats = ("tflite", "onnx")
+    formats = ("tflite", "onnx", "ort")
 
     def write(self, facts: Facts) -> str:
         """Return the Swift file."""
@@ -40,7 +42,7 @@ class IosSnippet:
             if facts.scale is None
             else f"{facts.scale} * Float(Int($0) - ({facts.zero_point}))",
         }
-        return fill("ios.txt", slots | {"engine": fill(f"ios_{facts.format}.txt", slots)})
+        return fill("ios.txt", slots | {"engine": fill(_ENGINE[facts.format], slots)})
 
 
 SNIPPET = IosSnippet()

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from mobilenet_export.snippets import Facts, Values, fill
 
+_ENGINE = {"onnx": "python_onnx.txt", "ort": "python_onnx.txt", "tflite": "python_tflite.txt"}
+
 _CONVERT: Mapping[Values, str] = {
     "normalized": "((pixels / np.float32(255) - MEAN) / STD).astype(np.float32)",
     "uint8": "pixels  # the network normalizes them itself",
@@ -15,7 +17,7 @@ class PythonSnippet:
     """A script that classifies images."""
 
     name = "python"
-    formats = ("onnx", "tflite")
+    formats = ("onnx", "tflite", "ort")
 
     def write(self, facts: Facts) -> str:
         """Return the script."""
@@ -28,7 +30,7 @@ class PythonSnippet:
             "transpose": ".transpose(2, 0, 1)" if facts.layout == "NCHW" else "",
             "dequantize": "outputs" if facts.scale is None else dequantized,
         }
-        return fill("python.txt", slots | {"run": fill(f"python_{facts.format}.txt", slots)})
+        return fill("python.txt", slots | {"run": fill(_ENGINE[facts.format], slots)})
 
 
 SNIPPET = PythonSnippet()
