@@ -66,10 +66,7 @@ def main() -> int:
     for name, digest in first.items():
         print(digest, name, "← differs" if name in different else "")  # noqa: T201
     if different:
-        print(
-            f"error: {len(different)} of {len(first)} files differ: {', '.join(different)}", file=sys.stderr
-        )  # noqa: T201
-        return 1
+        sys.exit(f"error: {len(different)} of {len(first)} files differ\nhint: compare what they are made of")
     print(f"{len(first)} files of {len(EXPORTS)} bundles from two checkouts are the same, byte for byte")  # noqa: T201
     return 0
 
