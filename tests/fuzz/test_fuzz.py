@@ -63,6 +63,6 @@ def test_wrong_files_are_read_or_refused(
                 findings.append(f"{path}:\n{ending.finding}")
     read, refused = codes[0], sum(codes.values()) - codes[0] - len(findings)
     with capsys.disabled():
-        print(f"\n{name}: {read} read, {refused} refused, {len(findings)} findings", end="")
-        print(f", {time.perf_counter() - begun:.0f} s, seed {SEED}", end="")
+        took = f"{time.perf_counter() - begun:.0f} s, seed {SEED}"
+        print(f"\n{name}: {read} read, {refused} refused, {len(findings)} findings; {took}", end="")  # noqa: T201
     assert not findings, "\n".join(findings[:5])
