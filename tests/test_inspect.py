@@ -92,6 +92,13 @@ def test_int8_files_compute_with_integers_between_their_ends(
         assert found.peak_bytes() == table.peak_bytes(1)
 
 
+def test_every_file_of_an_export_holds_the_kernels_of_the_table(small: Exported) -> None:
+    for artifact in small.artifacts:
+        found = read(artifact.format, artifact.data)
+        assert kernels(found) == kernels(dissect(small.source.spec)), artifact.file
+        assert found.input.kind == artifact.io, artifact.file
+
+
 @pytest.mark.parametrize("form", ["onnx", "tflite", "ort"])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_softmax_is_a_layer_in_float(form: str, precision: Precision, small_v2: Exported) -> None:
