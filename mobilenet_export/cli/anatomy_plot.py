@@ -66,7 +66,8 @@ def _put_kinds(axes: Any, anatomy: Anatomy) -> None:
 
     there = {layer.operator for layer in anatomy.layers}
     patches = [Patch(color=colour, label=kind) for kind, colour in _COLOURS.items() if kind in there]
-    axes.legend(handles=patches, loc="upper center", ncols=len(patches))
+    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": len(patches)}
+    axes.legend(handles=patches, frameon=False, **place)
 
 
 def _draw_memory(axes: Any, anatomy: Anatomy) -> None:
@@ -94,6 +95,7 @@ def _draw_pairs(axes: Any, anatomy: Anatomy) -> None:
             f"1/{1 / pair.ratio:.1f}", (place, pair.standard_macs / 1e6), ha="center", va="bottom", fontsize=7
         )
     axes.set_ylabel("MACs (M)")
+    axes.margins(y=0.3)
     axes.set_title(
         "each pair takes 1/N + 1/k² of the standard convolution; the whole network "
         f"1/{anatomy.standard_macs / anatomy.macs:.1f} of the MACs",
@@ -102,7 +104,7 @@ def _draw_pairs(axes: Any, anatomy: Anatomy) -> None:
     names = [pair.depthwise.name for pair in pairs]
     axes.set_xticks(list(places), names, rotation=90, fontsize=7)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(loc="best", fontsize=8)
+    axes.legend(loc="upper left", ncols=2, fontsize=8)
 
 
 def _draw_blocks(axes: Any, networks: Sequence[Anatomy]) -> None:
