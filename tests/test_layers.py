@@ -64,8 +64,8 @@ LAYERS = [
 ]
 
 PROTOCOLS = {"checks.drift": {"runtimes"}, "checks.latency": {"runtimes"}, "__init__": {"api"}}
-"""Of a layer to the right, a module may read a Protocol in the package itself: drift takes any `Session`. The package
-itself names its front door for whoever checks types, and imports it on use.
+"""Of a layer to the right, a module may read a Protocol in the package itself: drift takes any `Session`. The
+package itself names its front door for whoever checks types, and imports it on use.
 """
 
 
