@@ -21,8 +21,8 @@ from mobilenet_export.errors import UsageError
 
 README = Path(__file__).parent.parent / "README.md"
 SMALL = {"width": 0.25, "resolution": 96, "weights": "none"}
-COMMAND_LINE_ONLY = {"as_json", "dry_run", "report_as"}
-"""Options of what is printed, or that nothing is done."""
+COMMAND_LINE_ONLY = {"as_json", "context", "dry_run", "report_as"}
+"""Options of what is printed, or that nothing is done; and where click found the options."""
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from mobilenet_export.artifact import INPUT_OUTPUTS, InputOutput
+from mobilenet_export.bundle import check_place
 from mobilenet_export.errors import UsageError, unknown_name
 from mobilenet_export.formats import Format
 from mobilenet_export.pipeline.cache import cache_folder
@@ -125,6 +126,8 @@ def export_request(options: ExportOptions, progress: Progress = silent) -> Asked
     formats = _formats(options.formats)
     io = _io(options.io, formats, int8=options.int8)
     own = _own_onnx(options)
+    if options.out is not None:
+        check_place(options.out, force=options.force)  # before anything is downloaded or opened
     options, published = _downloaded(options, progress)
     spec, recognised = _spec(options, own, published, progress)
     spec = dataclasses.replace(spec, softmax=options.softmax or spec.softmax)
