@@ -160,7 +160,7 @@ ALLOWED = {
     "flatbuffers": {"formats.tflite", "formats._tflite_metadata", "formats._ort_flatbuffer"},
     "PIL": {"images", "thumbnails", "dead_leaves", "checks.mistakes", "agent", "html_report.holdings"},
     "safetensors": {"architectures", "pipeline.analyze", "pipeline.cache", "pipeline.contents"},
-    "matplotlib": {"cli.anatomy_plot", "cli.layer_plot", "html_report.figures"},
+    "matplotlib": {"cli.anatomy_plot", "cli.layer_plot", "cli.pick_plot", "html_report.figures"},
 }
 
 
