@@ -657,6 +657,7 @@ def test_an_import_twice_gives_the_same_bytes_and_replaces_only_by_force(
 
 USAGE: dict[str, tuple[list[object], str]] = {
     "suffix": (["--out", "x.pth"], "does not end in .safetensors"),
+    "hidden": (["--out", ".x.safetensors"], "no name for a variant"),
     "itself": (["--out", "x.safetensors", "--force"], "is the checkpoint itself"),
     "padding": (["--out", "y.safetensors", "--padding", "same"], "unknown padding: same"),
     "eps": (["--out", "y.safetensors", "--eps", 0], "--eps 0: not within 0 to 1"),
