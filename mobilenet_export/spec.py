@@ -23,7 +23,7 @@ SMALLEST_WIDTH, LARGEST_WIDTH = 0.25, 1.4
 _LARGEST_OWN_PX = 4096
 """Of a user's own ONNX file, and of any picture before its crop."""
 _MOST = 1e300
-_FILE_NAME = re.compile(r"[^\x00-\x1f\x7f/\\.][^\x00-\x1f\x7f/\\]{0,150}")
+FILE_NAME = re.compile(r"[^\x00-\x1f\x7f/\\.][^\x00-\x1f\x7f/\\]{0,150}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +318,7 @@ def _type_name(kind: Any) -> str:
 def _check_ranges(spec: ModelSpec) -> None:
     if not SMALLEST_WIDTH <= spec.width <= LARGEST_WIDTH:
         raise ValueError(f"width must be within {SMALLEST_WIDTH} to {LARGEST_WIDTH}")
-    if not _FILE_NAME.fullmatch(spec.name):
+    if not FILE_NAME.fullmatch(spec.name):
         raise ValueError("name must be able to be a file's")
     if not 2 <= spec.classes <= MOST_CLASSES:
         raise ValueError(f"classes must be within 2 to {MOST_CLASSES:,}")
@@ -330,7 +330,7 @@ def _check_ranges(spec: ModelSpec) -> None:
         raise ValueError("preprocess.resize_px must not be smaller than the crop")
     if not 1 <= spec.resolution_px <= spec.preprocess.resize_px <= _LARGEST_OWN_PX:
         raise ValueError(f"resolution_px and preprocess.resize_px must be within 1 to {_LARGEST_OWN_PX}")
-    for name in (spec.labels, *((spec.weights.file, spec.weights.card) if spec.weights else ())):
+    for name in (spec.labels, *((spec.weights.file, spec.weights.card or None) if spec.weights else ())):
         if name is not None and not is_inside(name):
             raise ValueError(f"{name!r} lies outside models/")
 

@@ -457,6 +457,13 @@ def good_h5() -> bytes:
     return legacy_h5(own_state(small("v2")), small("v2"))
 
 
+def far_driver() -> bytes:
+    """A file whose driver's block lies further off than any file reaches."""
+    data = bytearray(good_h5())
+    data[48:56] = (2**63 + 5).to_bytes(8, "little")  # the superblock's address of it
+    return bytes(data)
+
+
 def good_pb() -> bytes:
     return slim_graph(own_state(small("v2")), small("v2"))
 
@@ -469,6 +476,7 @@ def poisoned(state: State) -> State:
 DAMAGED: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
     "h5 cut": ("x.h5", lambda _: good_h5()[:-9000], "truncated or damaged HDF5 file"),
     "h5 head": ("x.h5", lambda _: good_h5()[:20], "truncated or damaged HDF5 file"),
+    "h5 far driver": ("x.h5", lambda _: far_driver(), "truncated or damaged HDF5 file"),
     "h5 of others": ("x.h5", lambda _: h5(lambda f: f.update({"a/b/c": 1.5})), "no known MobileNet's"),
     "h5 empty": ("x.h5", lambda _: h5(lambda _f: None), "holds no tensors"),
     "h5 external": ("x.h5", linked_h5, "lies in another file"),
@@ -657,6 +665,7 @@ def test_an_import_twice_gives_the_same_bytes_and_replaces_only_by_force(
 
 USAGE: dict[str, tuple[list[object], str]] = {
     "suffix": (["--out", "x.pth"], "does not end in .safetensors"),
+    "hidden": (["--out", ".x.safetensors"], "no name for a variant"),
     "itself": (["--out", "x.safetensors", "--force"], "is the checkpoint itself"),
     "padding": (["--out", "y.safetensors", "--padding", "same"], "unknown padding: same"),
     "eps": (["--out", "y.safetensors", "--eps", 0], "--eps 0: not within 0 to 1"),

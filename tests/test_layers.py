@@ -154,6 +154,7 @@ ALLOWED = {
     "rich": {"cli"},
     "onnx": {"capture", "formats.onnx", "readers.onnx", "requirements.onnx"},
     "onnxsim": {"capture"},
+    "h5py": {"architectures.keras_file"},
     "onnxruntime": {"runtimes.onnxruntime", "formats.ort"},
     "ai_edge_litert": {"formats.tflite", "readers.tflite", "requirements.tflite", "runtimes.litert"},
     "tflite_runtime": {"runtimes.tflite_runtime"},

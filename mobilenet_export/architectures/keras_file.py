@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mobilenet_export.architectures.layouts import LINEAR
-from mobilenet_export.errors import DamagedInputError
+from mobilenet_export.errors import DamagedInputError, MnxError
 
 MOST_BYTES = 512 * 2**20
 """Of the weights in a file, unpacked; MobileNetV2 at its largest width takes 28 MB."""
@@ -63,7 +63,9 @@ def read_h5(data: bytes, name: str) -> dict[str, Tensor]:
         with h5py.File(io.BytesIO(data), "r") as file:
             layers = _layers(file, name)
             return dict(_tensors(layers, name))
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py raises on damage
+    except MnxError:
+        raise
+    except Exception as error:  # h5py raises a dozen unrelated types on damage
         reason = str(error).partition("\n")[0]
         raise DamagedInputError(f"{name}: truncated or damaged HDF5 file: {reason}", COPY_AGAIN) from None
 

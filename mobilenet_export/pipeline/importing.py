@@ -12,7 +12,7 @@ from mobilenet_export.errors import UsageError
 from mobilenet_export.pipeline.evidence import printable
 from mobilenet_export.pipeline.reference import open_checkpoint
 from mobilenet_export.scratch import scratch_folder
-from mobilenet_export.spec import Given, ModelSpec, WeightsSpec, spec_to_table
+from mobilenet_export.spec import FILE_NAME, Given, ModelSpec, WeightsSpec, spec_to_table
 
 SUFFIX = ".safetensors"
 
@@ -112,6 +112,8 @@ def _check_places(request: ImportRequest) -> None:
         raise UsageError(
             f"--out {request.out}: does not end in {SUFFIX}", f"--out {request.out.stem}{SUFFIX}"
         )
+    if not FILE_NAME.fullmatch(request.out.stem):
+        raise UsageError(f"--out {request.out}: no name for a variant", "start it with a letter or a digit")
     for path in request.paths.values():
         if path.exists() and not request.force:
             raise UsageError(f"{path} exists", "give --force to replace it, or another --out")

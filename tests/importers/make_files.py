@@ -78,7 +78,8 @@ def keras_networks() -> Iterator[tuple[str, Any, int]]:
         pool, head = keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(5, name="flowers")
         tuned = keras.Sequential([body, pool, keras.layers.Dropout(0.2), head])
         tuned.compile(optimizer="adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        tuned.fit(image(96), np.zeros(1), verbose=0)  # so that the files hold an optimizer's state too
+        tuned.build((None, 96, 96, 3))
+        tuned.optimizer.build(tuned.trainable_variables)  # so that the files hold an optimizer's state too
         yield f"{name}_tuned", tuned, 96
 
 
@@ -88,7 +89,7 @@ def write_keras(folder: Path) -> None:
             [drawn(one.name, tuple(one.shape)) for one in network.weights if "seed" not in one.name]
         )
         picture = image(size_px)
-        logits = network.predict(picture, verbose=0)
+        logits = network(picture, training=False).numpy()
         for suffix in (".keras", ".h5", ".weights.h5"):
             save = network.save_weights if suffix == ".weights.h5" else network.save
             save(folder / f"keras_{name}{suffix}")
