@@ -35,6 +35,7 @@ EXTRAS = {
         "threadpoolctl",
         "torch",
     ),
+    "dask": ("distributed",),
     "keras": ("h5py",),
     "phone": ("cryptography", "segno"),
 }

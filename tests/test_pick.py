@@ -470,7 +470,7 @@ def test_dask_that_is_not_installed_is_said(
     monkeypatch.setitem(sys.modules, "distributed", None)
     printed = mnx(*of_own(own), "--dask", "tcp://127.0.0.1:1")
     assert printed.code == ExitCode.MISSING
-    assert printed.err == "error: Dask is not installed\nhint: pip install 'mobilenet-export[dask]'\n"
+    assert printed.err == "error: distributed is not installed\nhint: pip install 'mobilenet-export[dask]'\n"
 
 
 # On a device

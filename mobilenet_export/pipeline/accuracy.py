@@ -181,10 +181,8 @@ def _executor(
         with ThreadPoolExecutor(this_machine().cores) as pool:
             yield pool, lambda artifact: artifact
         return
-    try:
-        from distributed import Client  # noqa: PLC0415 (optional)
-    except ImportError:
-        raise MissingError("Dask is not installed", "pip install 'mobilenet-export[dask]'") from None
+    from distributed import Client  # noqa: PLC0415 (optional)
+
     try:
         client = Client(labelled.dask, timeout=_ANSWERS_S, set_as_default=False)
     except (OSError, ValueError) as error:  # TimeoutError is an OSError

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 
 from mobilenet_export import __version__, images
 from mobilenet_export.artifact import Artifact, Precision
@@ -19,6 +19,7 @@ from mobilenet_export.pipeline.export import quantize
 from mobilenet_export.pipeline.reference import Origin, Source, capture, class_names, open_reference
 from mobilenet_export.plugins import load_plugin
 from mobilenet_export.recipe import QuantRecipe
+from mobilenet_export.scratch import scratch_folder
 from mobilenet_export.spec import SMALLEST_PX, ModelSpec, find_spec, resize_spec, spec_to_table
 
 _RECIPE = QuantRecipe(
@@ -108,8 +109,7 @@ def make_artifacts(
 @contextmanager
 def trial_bundle(spec: ModelSpec, artifacts: Sequence[Artifact]) -> Iterator[Bundle]:
     """Yield a bundle that holds what a benchmark needs and no more; it is gone after the block."""
-    with TemporaryDirectory(prefix="mnx-pick-") as name:
-        folder = Path(name)
+    with scratch_folder(Path(gettempdir()), "mnx-pick-") as folder:
         for artifact in artifacts:
             (folder / artifact.file).write_bytes(artifact.data)
         write_device_code(folder)
