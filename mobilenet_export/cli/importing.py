@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 from mobilenet_export.cli.numbers import three_numbers
 
 if TYPE_CHECKING:
@@ -22,7 +22,12 @@ def import_command(
     ],
     card: Annotated[bool, typer.Option("--card", help="Also write a card, x.md.")] = False,
     arch: Annotated[
-        str | None, typer.Option(help="v1, v2, a variant of `mnx models`, or a path.toml.", metavar="ARCH")
+        str | None,
+        typer.Option(
+            help="v1, v2, a variant of `mnx models`, or a path.toml.",
+            metavar="ARCH",
+            autocompletion=completion.variants,
+        ),
     ] = None,
     width: Annotated[float | None, typer.Option(help="Refuse another width.", metavar="W")] = None,
     resolution: Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 from mobilenet_export.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ def inspect_command(
     target: Annotated[
         str,
         typer.Argument(
-            help="v1, v2, a path.toml; a bundle; or an .onnx, .tflite or .ort file.", metavar="TARGET"
+            help="v1, v2, a path.toml; a bundle; or an .onnx, .tflite or .ort file.",
+            metavar="TARGET",
+            autocompletion=completion.variants,
         ),
     ],
     width: Annotated[float | None, typer.Option(help="Of a variant, 0.25 to 1.4.", metavar="W")] = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from mobilenet_export.cli import terminal
+from mobilenet_export.cli import completion, terminal
 from mobilenet_export.errors import ExitCode, UsageError, unknown_name
 
 _Item = TypeVar("_Item")
@@ -18,10 +18,9 @@ _MOST_ROWS, _MOST_FITTING = 20, 14
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.table import Table
-
     from mobilenet_export.artifact import Precision
     from mobilenet_export.candidate import Candidate
+    from mobilenet_export.cli.tables import Table
     from mobilenet_export.pipeline.pick import PickReport
 
 
@@ -48,11 +47,18 @@ def pick_command(
     precision: Annotated[str, typer.Option(help="fp32, int8.", metavar="LIST")] = "fp32,int8",
     runtime: Annotated[
         list[str] | None,
-        typer.Option(help="May be repeated; default all there.", metavar="NAME[:PROVIDER]"),
+        typer.Option(
+            help="May be repeated; default all there.",
+            metavar="NAME[:PROVIDER]",
+            autocompletion=completion.file_runtimes,
+        ),
     ] = None,
     threads: Annotated[int, typer.Option(help="Of the runtime.", metavar="N", min=1, max=64)] = 1,
     device: Annotated[
-        str | None, typer.Option(help="Measure there, as `mnx deploy` reaches it.", metavar="HOST")
+        str | None,
+        typer.Option(
+            help="Measure there, as `mnx deploy` reaches it.", metavar="HOST", autocompletion=completion.hosts
+        ),
     ] = None,
     ssh_config: Annotated[
         Path | None,
@@ -167,26 +173,23 @@ def _precisions(text: str) -> "tuple[Precision, ...]":
 
 
 def _print(report: "PickReport") -> None:
+    from mobilenet_export.cli.tables import print_table  # noqa: PLC0415 (imports rich)
+
     screen = terminal.console()
-    screen.print(_table(report))
+    print_table(screen, _table(report))
     for line in _notes(report):
         screen.print(line, markup=False, style="dim")
 
 
 def _table(report: "PickReport") -> "Table":
     """Return the Pareto front, what is within the budget marked."""
-    from rich.table import Table  # noqa: PLC0415 (slow)
+    from mobilenet_export.cli.tables import Column, Table  # noqa: PLC0415 (imports rich)
 
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("network", overflow="fold")
-    table.add_column("", overflow="fold")
-    table.add_column("runtime", overflow="fold")
-    for name in ("p50 ms", "MB", "MiB", "top-1 %"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for one in _shown(report):
-        table.add_row(*_cells(one), _mark(report, one))
-    return table
+    columns = [Column("network"), Column(""), Column("runtime")]
+    columns += [Column(name, right=True) for name in ("p50 ms", "MB")]
+    columns += [Column("MiB", right=True, spare=1), Column("top-1 %", right=True), Column("")]
+    rows = tuple((*_cells(one), _mark(report, one)) for one in _shown(report))
+    return Table(tuple(columns), rows)
 
 
 def _shown(report: "PickReport") -> "list[Candidate]":
