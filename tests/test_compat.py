@@ -420,7 +420,8 @@ def test_the_verdict_is_the_exit_code(
     said = {ExitCode.DONE: "pass", ExitCode.CHECK_FAILED: "fail", ExitCode.INCONCLUSIVE: "inconclusive"}
     printed = capsys.readouterr()
     assert printed.out.endswith(f"verdict: {said[code]}\n")
-    assert not printed.err
+    first = arguments.split(maxsplit=1)[0]
+    assert printed.err == (f"\nnext: mnx bench {first}\n" if code == ExitCode.DONE else "")
     cli.run(["compat", *arguments.split(), "--json"])
     document = json.loads(capsys.readouterr().out)
     assert document["verdict"] == said[code]

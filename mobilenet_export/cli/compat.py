@@ -59,10 +59,9 @@ def compat_command(
         terminal.print_json(report.to_json() | {"wheels_listed_on": LISTED_ON})
     else:
         _print(report)
-        if targets[0].is_dir():
-            terminal.say_next("mnx deploy USER@HOST %s", targets[0])
-        else:
-            terminal.say_next("mnx bench %s", targets[0])
+        if report.verdict == "pass":
+            command = "mnx deploy USER@HOST %s" if targets[0].is_dir() else "mnx bench %s"
+            terminal.say_next(command, targets[0])
     if report.verdict != "pass":
         raise typer.Exit(ExitCode.CHECK_FAILED if report.verdict == "fail" else ExitCode.INCONCLUSIVE)
 

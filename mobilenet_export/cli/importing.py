@@ -58,7 +58,7 @@ def import_command(
     \b
     Examples:
       mnx import my.pth --out my.safetensors --card
-      mnx import mobilenet.keras --out mine.safetensors && mnx export --arch mine.toml --int8
+      mnx import mobilenet.keras --out mine.safetensors
       mnx import frozen.pb --out google.safetensors --licence Apache-2.0 --classes 1001
       mnx import model.onnx --out mine.safetensors --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5
     """  # noqa: D301 (click keeps the lines after a backspace as they are)

@@ -22,7 +22,7 @@ from typer.core import TyperGroup, TyperOption
 from mobilenet_export.errors import DamagedInputError, UsageError, unknown_name
 
 FILE = "mnx.toml"
-OTHER_VARIABLES = ("MNX_CACHE", "MNX_TRACEBACK", "MNX_SSH_CONFIG")
+OTHER_VARIABLES = ("MNX_CACHE", "MNX_DOWNLOADS", "MNX_MIRROR", "MNX_SSH_CONFIG", "MNX_TRACEBACK")
 """Those that are of no single option."""
 TALK = ("--quiet", "--verbose")
 """The options of `mnx` itself that can be set; they stand at the top of the file."""

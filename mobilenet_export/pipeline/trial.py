@@ -118,15 +118,16 @@ def trial_bundle(spec: ModelSpec, artifacts: Sequence[Artifact]) -> Iterator[Bun
         yield read_bundle(folder)
 
 
-def _write_image(folder: Path) -> str:
+def _write_image(folder: Path) -> dict[str, str]:
+    """Write the image that is measured with, and return its entry of the document."""
     folder.mkdir()
     _, check = images.default_set()
     name = f"{Path(check.names[0]).stem}.png"
     images.save_crop(check, check.names[0], (0, 0, 256, 256), folder / name)
-    return name
+    return {"image": name, "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()}
 
 
-def _document(spec: ModelSpec, artifacts: Sequence[Artifact], image: str) -> dict[str, object]:
+def _document(spec: ModelSpec, artifacts: Sequence[Artifact], image: dict[str, str]) -> dict[str, object]:
     files = [
         {
             "path": artifact.file,
@@ -143,5 +144,5 @@ def _document(spec: ModelSpec, artifacts: Sequence[Artifact], image: str) -> dic
         "model": spec_to_table(spec),
         "source": _PROVENANCE,
         "files": files,
-        "self_check": [{"image": image}],
+        "self_check": [image],
     }
