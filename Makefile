@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 TORCH ?= torch==2.13.0$(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),+cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh test-adb test-mediapipe test-import test-phone test-report phone-assets accuracy compare clean
+.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh test-adb test-mediapipe test-import test-phone test-report fuzz test-kill reproduce coverage phone-assets accuracy compare clean
 
 help:
 	@echo "make export                        set up, then export MobileNetV2 with int8 to ./mobilenet_v2_100_224"
@@ -28,6 +28,10 @@ help:
 	@echo "make phone-assets                  bring the browser runtimes of mnx phone from npm"
 	@echo "make test-phone                    mnx phone in a real Chromium (Debian as root installs one)"
 	@echo "make test-report                   report.html in a real Chromium (Debian as root installs one)"
+	@echo "make fuzz                          1,000 wrong files for every reader (FUZZ=N)"
+	@echo "make test-kill                     kill -9 at random moments, two exports at once, full and read-only disks"
+	@echo "make reproduce                     two clean checkouts export the same bytes"
+	@echo "make coverage                      which lines the fast tests do not reach"
 	@echo "make accuracy DATA=DIR LABELS=CSV  the drift figures of the README, on labelled ImageNet photos"
 	@echo "make compare DATA=DIR LABELS=CSV   our int8 files beside those of ONNX Runtime, NNCF and AEQ, in one table"
 
@@ -133,6 +137,20 @@ test-report: setup
 	sh tests/setup_browser.sh
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/pytest -m slow tests/test_report_browser.py
+
+fuzz: setup
+	$(BIN)/pytest -m slow tests/fuzz
+
+test-kill: setup
+	$(BIN)/pytest -m slow tests/test_kill.py
+
+reproduce: setup
+	$(BIN)/python tests/reproduce.py
+
+coverage: setup
+	$(BIN)/pip install --quiet --constraint constraints.txt pytest-cov
+	$(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile \
+	  --cov=mobilenet_export --cov-report=term:skip-covered
 
 accuracy: setup
 	DATA="$(DATA)" LABELS="$(LABELS)" $(BIN)/pytest -m slow tests/test_accuracy.py tests/test_hostile.py

@@ -430,6 +430,18 @@ def test_a_damaged_file_is_refused(case: str, small_state: dict[str, Tensor], tm
     assert caught.value.exit_code is ExitCode.DAMAGED
 
 
+def test_a_zip_whose_names_are_no_text_is_refused(small_state: dict[str, Tensor], tmp_path: Path) -> None:
+    """zipfile raises a UnicodeDecodeError of it; found by fuzzing."""
+    torch.save(small_state, tmp_path / "x.pth")
+    data = bytearray((tmp_path / "x.pth").read_bytes())
+    entry = data.rindex(b"PK\x01\x02")
+    data[entry + 9] |= 0x08  # names are UTF-8
+    data[entry + 46] = 0x80
+    (tmp_path / "x.pth").write_bytes(data)
+    with pytest.raises(DamagedInputError):
+        load_checkpoint(tmp_path / "x.pth")
+
+
 def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
     class Archive(torch.nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -406,6 +406,17 @@ def test_a_bundle_without_such_files_is_refused(bundle_folder: Path, packed: Non
         pass
 
 
+def test_a_bundle_that_does_not_say_what_a_file_gives_is_refused(bundle_folder: Path, packed: None) -> None:
+    bundle = read_bundle(bundle_folder)
+    files = [{key: entry[key] for key in entry if key != "output"} for entry in bundle.document["files"]]
+    bare = type(bundle)(bundle.folder, dict(bundle.document) | {"files": files})
+    with (
+        pytest.raises(DamagedInputError, match="does not say the output of"),
+        serve(PhoneRequest(bare), Listener()),
+    ):
+        pass
+
+
 def test_tls_has_a_certificate_for_the_address(bundle_folder: Path, packed: None) -> None:
     with serve(
         PhoneRequest(read_bundle(bundle_folder), LOOPBACK, 0, tls=True, runs=1), Listener()

@@ -188,7 +188,7 @@ def _is_keras(data: bytes, _name: str) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return "model.weights.h5" in archive.namelist()
-    except zipfile.BadZipFile:
+    except Exception:  # as above
         return False
 
 

@@ -188,6 +188,11 @@ class _Job:
 
     def _file(self, index: int, entry: Mapping[str, Any]) -> dict[str, Any]:
         names = ("path", "format", "precision", "bytes", "input", "output")
+        for name in names:
+            if name not in entry:
+                folder = self.request.bundle.folder
+                message = f"{folder}: does not say the {name} of {entry['path']}"
+                raise DamagedInputError(message, "export the bundle again")
         return {name: entry[name] for name in names} | {
             "url": f"/files/{index}",
             "runtime": _BROWSER_RUNTIMES[entry["format"]],
