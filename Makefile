@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 TORCH ?= torch==2.13.0$(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),+cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh test-adb test-mediapipe test-import test-phone test-report fuzz test-kill reproduce coverage phone-assets accuracy compare clean
+.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh test-adb test-mediapipe test-import test-phone test-report fuzz test-kill test-pick reproduce coverage phone-assets accuracy compare clean
 
 help:
 	@echo "make export                        set up, then export MobileNetV2 with int8 to ./mobilenet_v2_100_224"
@@ -30,6 +30,7 @@ help:
 	@echo "make test-report                   report.html in a real Chromium (Debian as root installs one)"
 	@echo "make fuzz                          1,000 wrong files for every reader (FUZZ=N)"
 	@echo "make test-kill                     kill -9 at random moments, two exports at once, full and read-only disks"
+	@echo "make test-pick                     mnx pick: here, over a Dask cluster, killed, and on a device by ssh"
 	@echo "make reproduce                     two clean checkouts export the same bytes"
 	@echo "make coverage                      which lines the fast tests do not reach"
 	@echo "make accuracy DATA=DIR LABELS=CSV  the drift figures of the README, on labelled ImageNet photos"
@@ -143,6 +144,10 @@ fuzz: setup
 
 test-kill: setup
 	$(BIN)/pytest -m slow tests/test_kill.py
+
+test-pick: setup
+	sh tests/setup_devices.sh
+	$(BIN)/pytest -m slow tests/test_pick.py
 
 reproduce: setup
 	$(BIN)/python tests/reproduce.py

@@ -209,6 +209,7 @@ def test_a_network_that_was_captured_small_is_the_one_captured_at_its_size(netwo
 # The whole command
 
 
+@pytest.mark.slow
 def test_a_pick_and_the_command_that_builds_it(mnx: Mnx, tmp_path: Path) -> None:
     plot = tmp_path / "pick.png"
     printed = mnx(*SMALL, "--max-ms", 500, "--max-mb", 3, "--json", "--plot", plot)
@@ -234,6 +235,7 @@ def test_a_pick_and_the_command_that_builds_it(mnx: Mnx, tmp_path: Path) -> None
     assert (tmp_path / "built" / winner["file"]).stat().st_size == winner["size_bytes"]
 
 
+@pytest.mark.slow
 def test_every_size_is_that_of_an_exports_file(tmp_path: Path) -> None:
     grid = Grid(("v1",), (0.25,), (128,))
     report = pick(PickRequest(Budget(), grid))
@@ -288,6 +290,7 @@ def test_what_lies_in_an_entrys_place_is_not_believed(tmp_path: Path, kind: str 
     assert FigureCache(None).recall(facts) is None
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_from_there(mnx: Mnx, cache: Path) -> None:
     arguments = (*SMALL, "--runtime", "onnxruntime", "--json")
     code = "import sys; from mobilenet_export.cli import main; main()"
@@ -380,6 +383,7 @@ def of_own(own: dict[str, Path]) -> tuple[object, ...]:
     return own["small"], own["large"], "--data", own["data"], "--labels", own["labels.csv"]
 
 
+@pytest.mark.slow
 def test_own_bundles_are_judged_by_their_own_top1(
     mnx: Mnx, own: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,6 +407,7 @@ def test_own_bundles_are_judged_by_their_own_top1(
     assert strict.code == ExitCode.CHECK_FAILED
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="pip install distributed")
 def test_a_dask_cluster_counts_what_this_computer_counts(
     own: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
