@@ -45,6 +45,8 @@ def read_archive(data: bytes, name: str) -> dict[str, Tensor]:
             if archive.getinfo(_WEIGHTS).file_size > MOST_BYTES:  # more than it says is never unpacked
                 raise _too_large(name)
             weights = archive.read(_WEIGHTS)
+    except DamagedInputError:
+        raise
     except Exception as error:  # zipfile raises errors of any type for damaged files
         raise DamagedInputError(f"{name}: truncated or damaged Keras archive: {error}", COPY_AGAIN) from None
     return read_h5(weights, name)
