@@ -153,9 +153,7 @@ def _refuse_bomb(data: bytes, name: str) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             total = sum(info.file_size for info in archive.infolist())
-    except (
-        Exception
-    ):  # zipfile raises errors of any type for damaged files; torch has to say what it makes of them
+    except Exception:  # zipfile raises errors of any type for damaged files; torch says what it makes of them
         return
     if total > max(_MOST_UNPACKED_BYTES, 20 * len(data)):
         raise DamagedInputError(f"{name}: {len(data):,} bytes that unpack to {total:,}", SAVE_AGAIN)
@@ -188,7 +186,7 @@ def _is_keras(data: bytes, _name: str) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return "model.weights.h5" in archive.namelist()
-    except Exception:  # as above
+    except Exception:  # zipfile raises errors of any type for damaged files
         return False
 
 

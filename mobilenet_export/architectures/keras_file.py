@@ -5,7 +5,6 @@ Only datasets are read. No configuration is: Keras builds layers from it, and so
 
 import io
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -46,7 +45,9 @@ def read_archive(data: bytes, name: str) -> dict[str, Tensor]:
             if archive.getinfo(_WEIGHTS).file_size > MOST_BYTES:  # more than it says is never unpacked
                 raise _too_large(name)
             weights = archive.read(_WEIGHTS)
-    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError, zlib.error) as error:
+    except DamagedInputError:
+        raise
+    except Exception as error:  # zipfile raises errors of any type for damaged files
         raise DamagedInputError(f"{name}: truncated or damaged Keras archive: {error}", COPY_AGAIN) from None
     return read_h5(weights, name)
 

@@ -9,14 +9,16 @@ import io
 import json
 import shutil
 import subprocess
+import tempfile
 import tomllib
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import mutations as wrong
 import numpy as np
 import onnx
@@ -28,7 +30,7 @@ from PIL import Image
 
 from mobilenet_export import images
 from mobilenet_export.agent import check as device_check
-from mobilenet_export.architectures import build
+from mobilenet_export.architectures import build, frozen_graph
 from mobilenet_export.architectures.checkpoint import build_with_weights
 from mobilenet_export.architectures.checkpoint_file import load_checkpoint
 from mobilenet_export.bundle import DOCUMENT, Bundle, read_bundle
@@ -41,12 +43,15 @@ from mobilenet_export.deployment.probe import probe_device
 from mobilenet_export.errors import DamagedInputError, MnxError
 from mobilenet_export.formats import Format
 from mobilenet_export.graph import Graph
+from mobilenet_export.html_report.holdings import read_holdings
 from mobilenet_export.passes.fold_normalization import fold_normalization
 from mobilenet_export.pipeline import cache
 from mobilenet_export.pipeline.analyze import read_equalization
 from mobilenet_export.pipeline.compat import CompatRequest, compat
 from mobilenet_export.pipeline.deploy import DeviceReport, write_results
 from mobilenet_export.pipeline.export import ExportRequest, choose_images, export
+from mobilenet_export.pipeline.figures import FigureCache
+from mobilenet_export.pipeline.inspect import inspect
 from mobilenet_export.pipeline.phone import PhoneRequest, _Job
 from mobilenet_export.pipeline.reference import class_names
 from mobilenet_export.pipeline.stages import silent
@@ -92,6 +97,9 @@ def write_seeds(folder: Path) -> None:
     export(request)
     found: dict[str, list[bytes]] = {
         "checkpoint safetensors": [safetensors.torch.save(_state(classes)) for classes in (12, 3)],
+        "checkpoint keras h5": [_keras_file()],
+        "checkpoint keras": [_keras_archive()],
+        "checkpoint frozen graph": [_frozen_graph()],
         "checkpoint pth": [
             _torch_file(state, old=old) for state in (_state(12), {"model": _state(3)}) for old in (0, 1)
         ],
@@ -119,6 +127,8 @@ def write_seeds(folder: Path) -> None:
         "npz": [_npz(np.uint8), _npz(np.float32)],
         "app outputs npy": [_saved(np.zeros((4, 12), np.float32))],
         "app outputs json": [json.dumps(np.zeros((4, 12)).tolist()).encode()],
+        "device file": [json.dumps(_device_file()).encode()],
+        "figures": [_figures()],
         "cache": [cache._spell(quantized_tiny())],
         "device probe": [_probe_answer()],
         "device check": [json.dumps(_check_report()).encode()],
@@ -146,6 +156,55 @@ def _torch_file(state: Any, *, old: int) -> bytes:
     stream = io.BytesIO()
     torch.save(state, stream, _use_new_zipfile_serialization=not old)
     return stream.getvalue()
+
+
+def _keras_file() -> bytes:
+    stream = io.BytesIO()
+    layers = {"conv1/conv1": (3, 3, 3, 8), "conv_pw_1/conv_pw_1": (1, 1, 8, 16), "top/top": (16, 5)}
+    with h5py.File(stream, "w") as file:
+        for layer, shape in layers.items():
+            file.create_dataset(f"{layer}/kernel:0", data=np.ones(shape, np.float32), compression="gzip")
+            file.create_dataset(f"{layer}/bias:0", data=np.zeros(shape[-1], np.float32))
+    return stream.getvalue()
+
+
+def _keras_archive() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("metadata.json"), "{}")
+        archive.writestr(zipfile.ZipInfo("model.weights.h5"), _keras_file())
+    return stream.getvalue()
+
+
+def _frozen_graph() -> bytes:
+    graph = frozen_graph._graph_class()()
+    layers = {"MobilenetV1/Conv2d_0": (3, 3, 3, 8), "MobilenetV1/Logits/Conv2d_1c_1x1": (1, 1, 8, 5)}
+    for layer, shape in layers.items():
+        node = graph.node.add(name=f"{layer}/weights", op="Const")
+        tensor = node.attr.add(key="value").value.tensor
+        tensor.dtype = 1
+        for size in shape:
+            tensor.shape.dim.add(size=size)
+        tensor.content = np.ones(shape, np.float32).tobytes()
+    return bytes(graph.SerializeToString())
+
+
+def _device_file() -> dict[str, Any]:
+    """What `write_results` keeps, and a report reads."""
+    kept = {"host": "pi", "folder": "mnx/net", "verdict": "pass", "error": None, "probe": None}
+    latency = _latency_report() | {"machine": {"cores": 4, "board": "Raspberry Pi 5"}}
+    latency["rows"] = [row | {"precision": "int8", "batch": 1} for row in latency["rows"]]
+    return kept | {"check": _check_report(), "latency": latency}
+
+
+_FACTS = {"what": "latency", "of": "a1", "runs": 10}
+
+
+def _figures() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        FigureCache(Path(folder)).keep(_FACTS, {"p50_ms": 1.5})
+        (path,) = (Path(folder) / "figures").iterdir()
+        return path.read_bytes()
 
 
 def _written(form: str, precision: str) -> bytes:
@@ -354,11 +413,11 @@ def _read_format(name: str) -> Callable[[Path, Path], Read]:
     graph: Graph = quantized_tiny().graph
 
     def read(path: Path) -> None:
-        artifact = bare_artifact(path)
-        CompatRequest((path,))
-        compat(CompatRequest((path,)))
+        _each((lambda: compat(CompatRequest((path,))), lambda: inspect(path), lambda: integers(path)))
+
+    def integers(path: Path) -> None:
         try:
-            form.read_int8(artifact.data, graph)
+            form.read_int8(bare_artifact(path).data, graph)
         except ValueError as error:  # what it is said to raise
             raise DamagedInputError(str(error), "") from None
 
@@ -392,6 +451,7 @@ def _in_bundle(name: str, read: Callable[[Path], object]) -> Callable[[Path, Pat
 
     def opened(folder: Path, seeds: Path) -> Read:
         shutil.copytree(seeds / "bundle", folder / "bundle")
+        (folder / "bundle" / "devices").mkdir()
 
         def one(data: bytes) -> object:
             (folder / "bundle" / name).write_bytes(data)
@@ -403,7 +463,7 @@ def _in_bundle(name: str, read: Callable[[Path], object]) -> Callable[[Path, Pat
 
 
 def _read_bundle(folder: Path) -> None:
-    """Every command's way into a bundle, each for itself: one that refuses must not hide the others."""
+    """Every command's way into a bundle."""
     ways: tuple[Callable[[], object], ...] = (
         lambda: find_target(ValidateRequest((folder,))),
         lambda: device_check.read_recorded(read_bundle(folder)),
@@ -412,7 +472,14 @@ def _read_bundle(folder: Path) -> None:
         lambda: _job(folder).document(),
         *((lambda kind=kind: _facts(read_bundle(folder), kind)) for kind in ("android", "ios", "python")),  # type: ignore[misc]
         lambda: compat(CompatRequest((folder,))),
+        lambda: inspect(folder),
+        lambda: read_holdings(read_bundle(folder)),
     )
+    _each(ways)
+
+
+def _each(ways: Sequence[Callable[[], object]]) -> None:
+    """Go every way for itself: one that refuses must not hide the others."""
     errors = []
     for way in ways:
         try:
@@ -459,6 +526,23 @@ def _read_equalization(folder: Path) -> None:
     data = (folder / "factors").read_bytes()
     bundle = SimpleNamespace(folder=folder, equalization=lambda: data)
     read_equalization(bundle, tiny_graph())  # type: ignore[arg-type]
+
+
+def _open_figures(folder: Path, _seeds: Path) -> Read:
+    cached = FigureCache(folder)
+    cached.keep(_FACTS, {"p50_ms": 1.5})
+    (path,) = (folder / "figures").iterdir()
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        cached.recall(_FACTS)
+
+    return read
+
+
+def _read_device_file(folder: Path) -> None:
+    if read_holdings(read_bundle(folder)).left_out:  # which the page says
+        raise DamagedInputError("left out", "")
 
 
 def _read_cache(path: Path) -> None:
@@ -542,6 +626,9 @@ def _checkpoint(path: Path) -> None:
 
 READERS: Mapping[str, Reader] = {
     "checkpoint safetensors": Reader(wrong.safetensors_of, _file("x.safetensors", _checkpoint)),
+    "checkpoint keras h5": Reader(wrong.bytes_of, _file("x.h5", _checkpoint)),
+    "checkpoint keras": Reader(wrong.zip_of, _file("x.keras", _checkpoint)),
+    "checkpoint frozen graph": Reader(wrong.bytes_of, _file("x.pb", _checkpoint)),
     "checkpoint pth": Reader(
         lambda rng, seeds: (
             wrong.zip_of(rng, [s for s in seeds if s[:2] == b"PK"])
@@ -576,6 +663,8 @@ READERS: Mapping[str, Reader] = {
     "app outputs npy": Reader(wrong.npy_of, _read_app_outputs("outputs.npy")),
     "app outputs json": Reader(wrong.json_of, _read_app_outputs("outputs.json")),
     "cache": Reader(wrong.safetensors_of, _file("entry.safetensors", _read_cache)),
+    "device file": Reader(wrong.json_of, _in_bundle("devices/pi.json", _read_device_file)),
+    "figures": Reader(wrong.json_of, _open_figures),
     "device probe": Reader(
         wrong.bytes_of, _answered(lambda there: {"probe": probe_device(there, "mnx/net")})
     ),
