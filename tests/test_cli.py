@@ -1039,7 +1039,7 @@ def test_a_bug_of_ours_ends_in_70_without_a_traceback(
     def fail(_name: str) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("mobilenet_export.spec.find_spec", fail)
+    monkeypatch.setattr("mobilenet_export.pipeline.options.find_spec", fail)
     printed = mnx("export", "--arch", "v2")
     assert printed.code == 70
     assert printed.error == "internal error: ZeroDivisionError: oops"
@@ -1054,7 +1054,7 @@ def test_an_interrupt_is_said_and_ends_in_130(
     def interrupt(_name: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mobilenet_export.spec.find_spec", interrupt)
+    monkeypatch.setattr("mobilenet_export.pipeline.options.find_spec", interrupt)
     printed = mnx("export", "--arch", "v2")
     assert printed.code == 130
     assert printed.error == "interrupted"
