@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import subprocess
 import sys
 import zipfile
@@ -26,6 +27,7 @@ from mobilenet_export.deployment.measure import _document
 from mobilenet_export.documents import parse_json, parse_toml
 from mobilenet_export.errors import DamagedInputError, ExitCode, explain_error
 from mobilenet_export.formats import onnx as onnx_format
+from mobilenet_export.formats import tflite as tflite_format
 from mobilenet_export.images import ImageSet
 from mobilenet_export.recipe import read_recipe
 from mobilenet_export.requirements.ort import read_requirements
@@ -265,6 +267,28 @@ def test_an_ort_file_with_a_nameless_operator_is_refused(monkeypatch: pytest.Mon
     monkeypatch.setattr("mobilenet_export.requirements.ort.read", lambda _data: session)
     with pytest.raises(ValueError, match="op_type"):
         read_requirements(b"")
+
+
+def crashing(data: bytes) -> bytes:
+    """A byte in 700 random damages makes LiteRT 2.3 crash rather than refuse."""
+    wrong, rng = bytearray(data), random.Random(263)
+    for _ in range(rng.choice([1, 1, 2, 8])):
+        wrong[rng.randrange(len(wrong))] = rng.randrange(256)
+    return bytes(wrong)
+
+
+@pytest.mark.parametrize("command", [["validate", "--arch", "v2"], ["bench"]])
+def test_a_file_that_a_runtime_crashes_on_is_refused(command: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "broken.tflite"
+    path.write_bytes(crashing(tflite_format.write_float(tiny_graph(), "fp32")))
+    main = "from mobilenet_export.cli import main; main()"
+    name, *options = command
+    done = subprocess.run(
+        [sys.executable, "-c", main, name, path, *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == ExitCode.DAMAGED, done.stderr
+    assert "error: broken.tflite: litert" in done.stderr
+    assert "hint: " in done.stderr
 
 
 # What killed processes leave

@@ -15,14 +15,15 @@ import mobilenet_export
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.errors import DamagedInputError
 from mobilenet_export.latency import Cold
-from mobilenet_export.runtimes import Setup, runtime
+from mobilenet_export.runtimes import Runtime, Setup, runtime
 
 _LONGEST_S = 600
+_USUAL_PX = 224
 
 
 @dataclass(frozen=True, slots=True)
 class ColdStart:
-    """What to load and how: everything that a new process has to be told."""
+    """What to load and how: everything that a new process has to be told; without a shape one image is run."""
 
     file: str
     format: str
@@ -38,17 +39,7 @@ def measure_cold(start: ColdStart, data: bytes) -> Cold:
     Raises:
         DamagedInputError: That process ended without an answer, as it does where a runtime crashes.
     """
-    root = str(Path(mobilenet_export.__file__).parents[1])  # a folder, or the bundle's zip
-    search = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    code = "from mobilenet_export.agent.cold import answer; answer()"
-    found = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(asdict(start))],
-        input=data,
-        capture_output=True,
-        timeout=_LONGEST_S,
-        env={**os.environ, "PYTHONPATH": search},
-        check=False,
-    )
+    found = _use_once(start, data)
     if found.returncode:
         said = found.stderr.decode(errors="replace").strip().splitlines()
         reason = said[-1] if said else f"exit code {found.returncode}"
@@ -59,17 +50,48 @@ def measure_cold(start: ColdStart, data: bytes) -> Cold:
     return Cold(**json.loads(found.stdout))
 
 
+def refuse_crashing(artifact: Artifact, engine: Runtime) -> None:
+    """Run a file from anywhere once in a new process: runtimes may crash on damaged ones.
+
+    Raises:
+        DamagedInputError: It crashes. What the runtime refuses in order is not told here.
+    """
+    found = _use_once(ColdStart(artifact.file, artifact.format, engine.name, None, 1, ()), artifact.data)
+    if found.returncode < 0:
+        raise DamagedInputError(
+            f"{artifact.file}: {engine.name} crashes on it (signal {-found.returncode})",
+            "the file is damaged or not ours; export it again",
+        )
+
+
+def _use_once(start: ColdStart, data: bytes) -> "subprocess.CompletedProcess[bytes]":
+    root = str(Path(mobilenet_export.__file__).parents[1])  # a folder, or the bundle's zip
+    search = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    code = "from mobilenet_export.agent.cold import answer; answer()"
+    return subprocess.run(
+        [sys.executable, "-c", code, json.dumps(asdict(start))],
+        input=data,
+        capture_output=True,
+        timeout=_LONGEST_S,
+        env={**os.environ, "PYTHONPATH": search},
+        check=False,
+    )
+
+
 def answer() -> None:
     """Do what the argument asks with the file on stdin, and write the figures to stdout."""
     start = ColdStart(**json.loads(sys.argv[1]))
     artifact = Artifact(start.file, start.format, "fp32", sys.stdin.buffer.read())
-    engine, batch = runtime(start.runtime), np.zeros(start.shape, np.float32)
+    engine = runtime(start.runtime)
     begun = time.perf_counter()
     session = engine.open(artifact, Setup(start.provider, start.threads))
     loaded = time.perf_counter()
+    side_px = session.resolution_px or _USUAL_PX
+    batch = np.zeros(start.shape or (1, 3, side_px, side_px), np.float32)
+    ready = time.perf_counter()
     session.infer(session.prepare(batch))
     done = time.perf_counter()
-    figures = Cold(1000 * (loaded - begun), 1000 * (done - loaded), _peak_rss_bytes())
+    figures = Cold(1000 * (loaded - begun), 1000 * (done - ready), _peak_rss_bytes())
     sys.stdout.write(json.dumps(asdict(figures)))
 
 

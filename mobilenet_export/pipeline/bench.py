@@ -13,6 +13,7 @@ from mobilenet_export.agent.bench import (
     check_numbers,
     photo_of,
 )
+from mobilenet_export.agent.cold import refuse_crashing
 from mobilenet_export.agent.request import find_engines
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.bundle import DOCUMENT, Bundle, read_bundle
@@ -62,6 +63,11 @@ def measure_latency(request: BenchRequest, progress: Progress = silent) -> Laten
     named = tuple(name for name in request.runtimes if name != _TORCH)
     artifacts, photos = collect(request.targets)
     engines = find_engines(named)
+    for artifact, engine in (
+        (a, e.runtime) for a in artifacts for e in engines if a.format in e.runtime.formats
+    ):
+        if artifact.file not in photos:  # of no bundle
+            refuse_crashing(artifact, engine)
     stages = Stages(progress)
     extra: tuple[Session, ...] = ()
     if wants_torch:

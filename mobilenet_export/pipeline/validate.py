@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mobilenet_export import images
+from mobilenet_export.agent.cold import refuse_crashing
 from mobilenet_export.artifact import PIXELS, Artifact, Normalization
 from mobilenet_export.bundle import DOCUMENT, Bundle, read_bundle
 from mobilenet_export.checks.drift import Subject, judge, measure_drift
@@ -78,6 +79,9 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
     _check_limits(request)
     target = find_target(request)
     engines = [runtime(name) for name in request.runtimes] or list(available_runtimes())
+    if target.provenance is None:
+        for artifact, engine in ((a, e) for a in target.artifacts for e in engines if a.format in e.formats):
+            refuse_crashing(artifact, engine)
     subjects = load_subjects(target.artifacts, engines, target.spec)
     if not subjects:
         raise UsageError(

@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mobilenet_export.graph import Activation, Shape
 from mobilenet_export.readers._nodes import CLAMP, DEQUANTIZE, QUANTIZE, VIEW, Constant, Node
 
@@ -93,7 +95,7 @@ def _kernel(
     strides = attributes.get("strides", [1, 1])
     if word == "linear" and not attributes.get("transB"):
         shape = shape[::-1]
-    if word == "conv" and (len(shape) != 4 or len(strides) != 2):
+    if word == "conv" and (len(shape) != 4 or np.shape(strides) != (2,)):
         shape, strides = (), [1, 1]
     return Node(
         word,
