@@ -30,6 +30,7 @@ from mobilenet_export.documents import parse_json, parse_toml
 from mobilenet_export.errors import DamagedInputError, ExitCode, explain_error
 from mobilenet_export.formats import onnx as onnx_format
 from mobilenet_export.formats import tflite as tflite_format
+from mobilenet_export.html_report.holdings import _read_devices
 from mobilenet_export.images import ImageSet
 from mobilenet_export.plugins import load_plugin
 from mobilenet_export.recipe import read_recipe
@@ -133,6 +134,16 @@ def test_a_bundle_that_lists_what_is_none_of_its_files_is_refused(change: Any, t
     (tmp_path / DOCUMENT).write_text(json.dumps(WHOLE | change))
     with pytest.raises(DamagedInputError):
         read_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e400", "1e308", '"x"'])
+def test_a_kept_report_of_no_sane_numbers_is_left_out(number: str, tmp_path: Path) -> None:
+    document = {"host": "pi", "verdict": "pass", "check": None}
+    latency = {"kind": "latency", "rows": [], "notes": [], "machine": {"board": "a board", "cores": "@"}}
+    text = json.dumps(document | {"latency": latency}).replace('"@"', number)
+    (tmp_path / "pi.json").write_text(text)
+    devices, left_out = _read_devices(tmp_path)
+    assert bool(left_out) != bool(devices)
 
 
 # Images

@@ -1,6 +1,5 @@
 """What a bundle holds, as values: everything that a report shows, read and checked in one place."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from PIL import Image
 from mobilenet_export.agent.check import EXPECTED, Recorded, changed_files, read_recorded
 from mobilenet_export.bundle import CALIBRATION, DOCUMENT, LAYERS, RESULTS, SELF_CHECK, Bundle
 from mobilenet_export.deployment.measure import Check, read_check, read_latency
+from mobilenet_export.documents import parse_json
 from mobilenet_export.errors import DamagedInputError, MnxError
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.interpreter import softmax
@@ -20,7 +20,7 @@ from mobilenet_export.quantized import Decision
 from mobilenet_export.report import DriftReport, LayerCurve, curve_from_json, drift_from_json
 from mobilenet_export.spec import ModelSpec
 
-_NOT_A_DOCUMENT = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
+_NOT_A_DOCUMENT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _EXPORT_AGAIN = "export the bundle again"
 _MOST_DEVICE_BYTES = 64 << 20
 
@@ -226,7 +226,7 @@ def _read_curve(path: Path) -> LayerCurve | None:
     if not path.is_file():
         return None
     try:
-        return curve_from_json(json.loads(path.read_text(encoding="utf-8")))
+        return curve_from_json(parse_json(path.read_bytes()))
     except _NOT_A_DOCUMENT as error:
         raise DamagedInputError(f"{path}: no layers: {_reason(error)}", _EXPORT_AGAIN) from None
 
@@ -244,7 +244,7 @@ def _read_devices(folder: Path) -> tuple[tuple[Device, ...], tuple[str, ...]]:
 def _read_device(path: Path) -> Device:
     if path.stat().st_size > _MOST_DEVICE_BYTES:
         raise ValueError("it is too large")
-    document = json.loads(path.read_text(encoding="utf-8"))
+    document = parse_json(path.read_bytes())
     name = document["host"]
     if not isinstance(name, str):
         raise TypeError("its host is no text")
