@@ -178,7 +178,7 @@ def bench(
     targets: Location | Sequence[Location],
     *,
     runtime: Sequence[str] | None = None,
-    threads: Sequence[int] = (1,),
+    threads: int | Sequence[int] = (1,),
     runs: int = 100,
     minutes: float | None = None,
     batch: int = 1,
@@ -192,7 +192,7 @@ def bench(
     Args:
         targets: Bundles and model files.
         runtime: `NAME` or `NAME:PROVIDER`; None for all here. `torch` adds the original.
-        threads: Numbers of threads to try.
+        threads: Number of threads, or several to try.
         runs: Inferences of each row.
         minutes: Measure so long instead.
         batch: Images per inference.
@@ -212,7 +212,7 @@ def bench(
     request = BenchRequest(
         targets=_paths(targets),
         runtimes=tuple(runtime or ()),
-        threads=check_threads(tuple(threads)),
+        threads=check_threads((threads,) if isinstance(threads, int) else tuple(threads)),
         batch=batch,
         plan=Plan(runs, minutes),
         checkpoint=_path(checkpoint),

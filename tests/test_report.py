@@ -454,7 +454,8 @@ def test_names_of_folders_that_are_alike_are_told_apart(
         (["{bundle}", "{written}", "--out", "x.html"], "--out is one page", "--compare"),
         (["{bundle}", "--out", "no/x.html"], "--out no/x.html: no such folder", "folder"),
         (["{bundle}", "--out", "{bundle}"], "is a folder", "FILE.html"),
-        (["{bundle}", "--out", "{bundle}/mnx.json"], "mnx.json exists", "--force"),
+        (["{bundle}", "--out", "{bundle}/mnx.json", "--force"], "not the name of a page", "FILE.html"),
+        (["{bundle}", "--out", "{bundle}/report.html"], "report.html exists", "--force"),
         ([], "Missing argument", "--help"),
     ],
 )

@@ -12,6 +12,7 @@ from mobilenet_export.cli import completion, terminal
 from mobilenet_export.errors import ExitCode, UsageError, unknown_name
 
 _Item = TypeVar("_Item")
+_EXAMPLES = {"--arch": "v2", "--widths": "0.5,1", "--resolutions": "160,224", "--precision": "int8"}
 _MOST_ROWS, _MOST_FITTING = 20, 14
 """Of the table: the rest of a long front is in the JSON and the plot."""
 
@@ -109,10 +110,10 @@ def pick_command(
         raise UsageError("--labels, --limit and --dask are of --data", "give --data DIR too")
     request = PickRequest(
         budget=Budget(
-            _above_zero("--max-ms", max_ms),
-            _above_zero("--max-mb", max_mb),
-            _above_zero("--max-memory", max_memory),
-            _above_zero("--min-top1", min_top1),
+            _above_zero("--max-ms", max_ms, 15),
+            _above_zero("--max-mb", max_mb, 2),
+            _above_zero("--max-memory", max_memory, 100),
+            _above_zero("--min-top1", min_top1, 60),
         ),
         grid=Grid(
             _items("--arch", arch, str),
@@ -150,17 +151,23 @@ def pick_command(
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
-def _above_zero(option: str, value: float | None) -> float | None:
+def _above_zero(option: str, value: float | None, example: int) -> float | None:
     if value is not None and not 0 < value < math.inf:
-        raise UsageError(f"{option} {value}: must be above 0", f"for example {option} 15")
+        raise UsageError(f"{option} {value:g}: must be above 0", f"for example {option} {example}")
     return value
 
 
 def _items(option: str, text: str | None, kind: "Callable[[str], _Item]") -> "tuple[_Item, ...]":
+    if text is None:
+        return ()
+    example = f"for example {option} {_EXAMPLES[option]}"
     try:
-        return tuple(dict.fromkeys(kind(part.strip()) for part in (text or "").split(",") if part.strip()))
+        found = tuple(dict.fromkeys(kind(part.strip()) for part in text.split(",") if part.strip()))
     except ValueError:
-        raise UsageError(f"{option} {text}: not numbers", f"for example {option} 0.5,1") from None
+        raise UsageError(f"{option} {text}: not numbers", example) from None
+    if not found:
+        raise UsageError(f"{option} names none", example)
+    return found
 
 
 def _precisions(text: str) -> "tuple[Precision, ...]":

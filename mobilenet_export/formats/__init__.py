@@ -99,7 +99,8 @@ def format_of(path: Path) -> Format:
         if path.suffix.lower() == found.extension:
             return found
     known = ", ".join(found.extension for found in formats)
-    raise UsageError(f"{path}: no format ends in {path.suffix or 'nothing'}", f"known: {known}")
+    ending = f"no format ends in {path.suffix}" if path.suffix else "a name without an ending tells no format"
+    raise UsageError(f"{path}: {ending}", f"known: {known}")
 
 
 def checked_scale(tensor: str, scale: float, zero_point: int) -> TensorScale:

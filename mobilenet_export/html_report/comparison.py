@@ -84,7 +84,7 @@ _FACTS: dict[str, Callable[[Holdings], str]] = {
     "Weights": lambda held: held.source["origin"],
     "Recipe": lambda held: str(held.recipe.get("name", _NONE)),
     "Calibrated with": _calibrated,
-    "Drift check": lambda held: held.drift.verdict,
+    "Drift check": lambda held: held.drift.verdict + ("" if held.judges_int8 else ", int8 not judged"),
 }
 
 

@@ -122,6 +122,13 @@ class Holdings:
         """What a file is, in a few words; its name where it is none of the bundle."""
         return next((file.kind for file in self.files if file.path == path), path)
 
+    @property
+    def judges_int8(self) -> bool:
+        """Whether there is a limit for int8, or no int8."""
+        limits = self.spec.limits
+        known = limits.int8_sqnr_db is not None or limits.int8_agreement_percent is not None
+        return known or not self.smallest("int8")
+
     def smallest(self, precision: str) -> int:
         """Bytes of the smallest file of a precision; 0 where there is none."""
         return min((file.bytes for file in self.files if file.precision == precision), default=0)

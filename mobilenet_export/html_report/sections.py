@@ -23,14 +23,15 @@ from mobilenet_export.html_report.spelling import decibels, megabytes, millions,
 from mobilenet_export.report import LayerCurve, LayerError
 
 _VERDICTS = {"pass": "every limit is met", "fail": "a limit is not met", "inconclusive": "in doubt"}
+_NOT_JUDGED = "no limit is known for int8 of this network, so nothing judges it"
 
 
 def head(held: Holdings) -> Html:
     """Say what network this is, and the few figures that are asked for first."""
     spec, drift = held.spec, held.drift
-    lines = [
-        paragraph(f"Drift check: {_VERDICTS[drift.verdict]}.", "good" if drift.verdict == "pass" else "bad")
-    ]
+    judged = held.judges_int8
+    verdict = _VERDICTS[drift.verdict] + ("" if judged else f"; {_NOT_JUDGED}")
+    lines = [paragraph(f"Drift check: {verdict}.", "good" if judged and drift.verdict == "pass" else "bad")]
     lines += [paragraph(line, "bad") for line in (*drift.failures, *drift.doubts, *drift.warnings)]
     figures = [
         tag("div", tag("dt", text(name)), tag("dd", text(value), tag("small", text(note))))

@@ -204,12 +204,11 @@ def _networks(grid: Grid, published: Sequence[Published]) -> list[Network]:
                 known += (width, px) in one.top1_percent
     if published and not known:
         told = "; ".join(
-            f"{one.arch}: {', '.join(f'{w:g}' for w in dict.fromkeys(w for w, _ in one.top1_percent))}"
+            f"{one.arch}: widths {', '.join(f'{width:g}' for width in sorted({w for w, _ in one.top1_percent}))}"
+            f" at {', '.join(f'{px}' for px in sorted({px for _, px in one.top1_percent}))} px"
             for one in published
         )
-        raise UsageError(
-            "no top-1 was published of any of these sizes", f"widths with figures are, of {told}"
-        )
+        raise UsageError("no top-1 was published of any of these sizes", f"there are figures of {told}")
     return found
 
 

@@ -98,6 +98,8 @@ def _check_request(request: ReportRequest) -> None:
         raise UsageError(f"--out {request.out}: no such folder", "give a folder that is there")
     if request.out.is_dir():
         raise UsageError(f"--out {request.out} is a folder", "give --out FILE.html")
+    if request.out.suffix.lower() not in (".html", ".htm"):  # it may be a bundle's own file
+        raise UsageError(f"--out {request.out}: not the name of a page", "give --out FILE.html")
     if request.out.exists() and not request.force:
         raise UsageError(f"{request.out} exists", "give --force to replace it, or another --out")
 
