@@ -9,6 +9,7 @@ import ensurepip
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -591,6 +592,46 @@ def test_ending_a_transfer_leaves_no_process_and_keeps_what_came(
     again = mnx("pi", bundle, "--json")
     assert again.code == 0, again.err
     assert again.sent_bytes() < BIG
+
+
+def exchange(bundle: Path) -> None:
+    """Put another file in place of a bundle's ONNX file, as a new export would."""
+    data, document = os.urandom(BIG), json.loads((bundle / DOCUMENT).read_text())
+    document["files"][0]["sha256"] = hashlib.sha256(data).hexdigest()
+    (bundle / ONNX).write_bytes(data)
+    (bundle / DOCUMENT).write_text(json.dumps(document))
+
+
+@needs_sshd
+def test_a_deploy_killed_at_any_moment_leaves_a_whole_folder_and_the_next_one_works(
+    mnx: Mnx, device: Device, bundle: Path
+) -> None:
+    """25 times, each time with other files, so that every one has all to send and to exchange."""
+    rng, there = random.Random(0), device.home / "mnx" / "my net"
+    begun = time.perf_counter()
+    deploy_process("--ssh-config", device.config, "pi", bundle).communicate()
+    lasts_s = time.perf_counter() - begun
+    killed = whole = 0
+    for _ in range(25):
+        exchange(bundle)
+        process = deploy_process("--ssh-config", device.config, "pi", bundle)
+        time.sleep(rng.uniform(0.2, 1.0) * lasts_s)
+        process.kill()
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+        wait_until(lambda: not there.with_suffix(".lock").exists(), 30)
+        if there.exists():
+            whole += 1
+            assert read_bundle(there).artifacts()
+        for path in (bundle / "devices").glob("*.json"):
+            assert json.loads(path.read_text()) is not None
+    assert killed >= 15
+    assert whole
+    again = mnx("pi", bundle, "--json")
+    assert again.code == 0, again.err
+    assert (there / ONNX).read_bytes() == (bundle / ONNX).read_bytes()
+    assert [path.name for path in (device.home / "mnx").iterdir()] == ["my net"]
+    assert {path.name for path in (bundle / "devices").iterdir()} == {"old.json", "pi.json"}
 
 
 @needs_sshd

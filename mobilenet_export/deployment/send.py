@@ -28,6 +28,7 @@ _SLACK_BYTES = 1 << 20
 _LOCK = """\
 {
 LC_ALL=C; export LC_ALL
+trap '' HUP PIPE
 mkdir -p -- "$parent" || exit
 if ! mkdir -- "$lock"; then
   [ -d "$lock" ] && [ -z "$(find "$lock" -prune -mmin +1)" ] && echo mnx-held && exit
@@ -39,6 +40,7 @@ rmdir -- "$lock"
 exit
 }
 """
+"""Without the trap, `echo` to a computer that is gone would end the shell, and the lock would stay for a minute."""
 
 _REPAIR = """\
 [ -e "$folder" ] || [ ! -d "$folder.old" ] || mv -- "$folder.old" "$folder"
