@@ -317,7 +317,12 @@ def test_a_run_that_was_killed_goes_on_from_there(mnx: Mnx, cache: Path) -> None
     [
         (("--arch", "v3"), 2, "unknown arch: v3", "did you mean v"),
         (("--widths", "0.3"), 2, "no top-1 was published of any of these sizes", "0.25, 0.5, 0.75, 1"),
-        (("--widths", "0.25", "--resolutions", "100"), 2, "no top-1 was published", "widths with figures"),
+        (
+            ("--widths", "0.25", "--resolutions", "100"),
+            2,
+            "no top-1 was published",
+            "widths 0.35, 0.5, 0.75, 1, 1.3, 1.4",
+        ),
         (("--widths", "x"), 2, "--widths x: not numbers", "--widths 0.5,1"),
         (("--widths", ","), 2, "--widths names none", "--widths 0.5,1"),
         (
@@ -326,7 +331,7 @@ def test_a_run_that_was_killed_goes_on_from_there(mnx: Mnx, cache: Path) -> None
             "no top-1 was published of any of these sizes",
             "at 128, 160, 192, 224 px",
         ),
-        (("--max-ms", "0"), 2, "--max-ms 0.0: must be above 0", "--max-ms 15"),
+        (("--max-ms", "0"), 2, "--max-ms 0: must be above 0", "--max-ms 15"),
         (("--max-ms", "nan"), 2, "--max-ms nan: must be above 0", "--max-ms 15"),
         (("--precision", "int4"), 2, "unknown precision: int4", "did you mean int8"),
         (("--runtime", "onx"), 2, "unknown runtime", "onnxruntime"),
