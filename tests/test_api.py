@@ -107,6 +107,7 @@ def test_nothing_is_printed(bundle: Path, tmp_path: Path, capfd: pytest.CaptureF
         (lambda: mobilenet_export.validate("nowhere", max_drop=-1), "--max-drop -1: must be 0 or more"),
         (lambda: mobilenet_export.bench("nowhere"), "no such file or folder: nowhere"),
         (lambda: mobilenet_export.bench("nowhere", threads=(0,)), "must be 1 or more"),
+        (lambda: mobilenet_export.bench("nowhere", threads=0), "must be 1 or more"),
         (lambda: mobilenet_export.bench("nowhere", threads=()), "must be 1 or more"),
     ],
 )

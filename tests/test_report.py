@@ -201,6 +201,14 @@ def test_figures_say_how_many_images_they_are_of(written: Path) -> None:
     assert f"{row['agreement_percent']:.1f} % 8/8" in shown
 
 
+def test_int8_that_nothing_judges_is_not_called_good(bundle: Path) -> None:
+    assert "every limit is met; no limit is known for int8 of this network" in page_of(bundle)
+    document = json.loads((bundle / DOCUMENT).read_text())
+    document["model"]["limits"]["int8_sqnr_db"] = 1.0
+    (bundle / DOCUMENT).write_text(json.dumps(document))
+    assert "Drift check: every limit is met.<" in page_of(bundle)
+
+
 def test_a_labelled_drift_shows_the_drop_with_its_interval(bundle: Path) -> None:
     document = json.loads((bundle / DOCUMENT).read_text())
     document["drift"] |= {"labelled": 8, "reference_top1_percent": 75.0}

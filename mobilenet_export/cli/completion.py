@@ -29,9 +29,9 @@ def variants() -> list[str]:
 
 def recipes() -> list[str]:
     """Return the shipped recipes."""
-    from mobilenet_export.shipped import shipped_path  # noqa: PLC0415
+    from mobilenet_export.recipe import recipe_names  # noqa: PLC0415
 
-    return sorted(path.stem for path in shipped_path("calibration", "recipes").glob("*.toml"))
+    return list(recipe_names())
 
 
 def runtimes() -> list[str]:

@@ -343,7 +343,7 @@ def read_int8(data: bytes, graph: Graph) -> QuantizedGraph:
     Raises:
         ValueError: A constant is missing, or does not fit the graph.
     """
-    stored = [held for held in _load(data).initializer if held.data_location == TensorProto.DEFAULT]
+    stored = [held for held in parse(data).graph.initializer if held.data_location == TensorProto.DEFAULT]
     return integers_of({held.name: array_of(held) for held in stored}, graph)
 
 
@@ -397,19 +397,19 @@ def _constant(constants: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
     return constants[name]
 
 
-def _load(data: bytes) -> onnx.GraphProto:
+def parse(data: bytes) -> onnx.ModelProto:
     """Parse a file.
 
     Raises:
         ValueError: It is not an ONNX model.
     """
     try:
-        graph = onnx.load_from_string(data).graph
+        model = onnx.load_from_string(data)
     except DecodeError:
         raise ValueError("not an ONNX model") from None
-    if not graph.node:  # no bytes at all are a valid message without a graph
+    if not model.graph.node:  # no bytes at all are a valid message without a graph
         raise ValueError("not an ONNX model")
-    return graph
+    return model
 
 
 def read_precision(data: bytes) -> Precision:
@@ -418,7 +418,7 @@ def read_precision(data: bytes) -> Precision:
     Raises:
         ValueError: It is not an ONNX model.
     """
-    kinds = {constant.data_type for constant in _load(data).initializer}
+    kinds = {constant.data_type for constant in parse(data).graph.initializer}
     return "int8" if TensorProto.INT8 in kinds else "fp16" if TensorProto.FLOAT16 in kinds else "fp32"
 
 

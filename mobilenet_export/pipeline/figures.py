@@ -6,12 +6,13 @@ measured anew.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from mobilenet_export.bundle import write_whole
+from mobilenet_export.errors import MissingError
 
 FORMAT = "mobilenet-export/figures/1"
 MOST_ENTRIES = 20_000
@@ -44,15 +45,9 @@ class FigureCache:
         if path is None:
             return
         entry = {"format": FORMAT, "facts": _plain(facts), "figures": figures, "sha256": _hash(figures)}
-        with suppress(OSError):
+        with suppress(OSError, MissingError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, partial = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                    json.dump(entry, stream)
-                Path(partial).replace(path)
-            finally:
-                Path(partial).unlink(missing_ok=True)
+            write_whole(path, json.dumps(entry))
 
     def prune(self) -> None:
         """Remove the oldest beyond `MOST_ENTRIES`."""

@@ -12,7 +12,6 @@ from mobilenet_export.inspection import FileAnatomy, Inspection
 from mobilenet_export.pipeline.reference import read_file
 from mobilenet_export.plugins import load_plugin
 from mobilenet_export.readers import ReadAnatomy
-from mobilenet_export.spec import spec_from_table
 
 
 def inspect(path: Path, resolution_px: int | None = None) -> Inspection:
@@ -34,10 +33,7 @@ def _inspect_bundle(folder: Path, resolution_px: int | None) -> Inspection:
     files = tuple(_read(artifact, resolution_px) for artifact in bundle.artifacts())
     if not files:
         raise DamagedInputError(f"{folder}: it lists no model files", "export the bundle again")
-    try:
-        spec = spec_from_table(dict(bundle.document["model"]))
-    except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise DamagedInputError(f"{folder}: its model cannot be read: {error}", "export it again") from None
+    spec = bundle.spec()
     networks = side_by_side(spec, files[0].anatomy) if spec.architecture in ARCHITECTURES else ()
     return Inspection("bundle", files[0].anatomy, files, networks)
 

@@ -75,6 +75,12 @@ class Listing:
     outputs: tuple[str, ...]
 
 
+def one_image(dims: Sequence[int]) -> Shape:
+    """Return a shape without its batch; a map of one position is a vector."""
+    shape = tuple(dims[1:]) if len(dims) > 1 else tuple(dims)
+    return shape[:1] if len(shape) == 3 and shape[1:] == (1, 1) else shape
+
+
 def add_computed(
     constants: dict[str, Constant], nodes: Iterable[tuple[Sequence[str], Sequence[str]]]
 ) -> None:

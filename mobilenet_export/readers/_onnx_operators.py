@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from mobilenet_export.graph import Activation, Shape
+from mobilenet_export.graph import Activation
 from mobilenet_export.readers._nodes import CLAMP, DEQUANTIZE, QUANTIZE, VIEW, Constant, Node
 
 _WORDS = {
@@ -49,12 +49,6 @@ _KERNELS = {
 """Operator → where among its inputs the weight and the bias are."""
 _SCALING = ("Add", "BatchNormalization", "Div", "Mul", "PRelu", "Sub")
 """Operators whose constants are parameters."""
-
-
-def one_image(dims: Sequence[int]) -> Shape:
-    """Return a shape without its batch; a map of one position is a vector."""
-    shape = tuple(dims[1:]) if len(dims) > 1 else tuple(dims)
-    return shape[:1] if len(shape) == 3 and shape[1:] == (1, 1) else shape
 
 
 def read_node(

@@ -4,24 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from mobilenet_export.anatomy import Anatomy, Tensor
 from mobilenet_export.errors import UsageError
+from mobilenet_export.formats.onnx import parse
 from mobilenet_export.readers import ReadAnatomy
-from mobilenet_export.readers._nodes import Constant, Listing, Node, add_computed, anatomy_of
-from mobilenet_export.readers._onnx_operators import one_image, read_node
+from mobilenet_export.readers._nodes import Constant, Listing, Node, add_computed, anatomy_of, one_image
+from mobilenet_export.readers._onnx_operators import read_node
 
 
 def read_anatomy(data: bytes, name: str, resolution_px: int | None) -> Anatomy:
     """Read an ONNX file; see `ReadAnatomy`."""
-    try:
-        model = onnx.load_from_string(data)
-    except DecodeError:
-        raise ValueError("not an ONNX model") from None
-    if not model.graph.node:
-        raise ValueError("not an ONNX model")
+    model = parse(data)
     constants = {held.name: _constant(held) for held in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     if len(inputs) != 1:

@@ -7,8 +7,8 @@ from typing import Any
 from mobilenet_export.anatomy import Anatomy, Tensor
 from mobilenet_export.formats._ort_flatbuffer import Fields, read
 from mobilenet_export.readers import ReadAnatomy
-from mobilenet_export.readers._nodes import Constant, Listing, Node, add_computed, anatomy_of
-from mobilenet_export.readers._onnx_operators import one_image, read_node
+from mobilenet_export.readers._nodes import Constant, Listing, Node, add_computed, anatomy_of, one_image
+from mobilenet_export.readers._onnx_operators import read_node
 
 _KINDS = {
     1: "float32",

@@ -21,8 +21,8 @@ from mobilenet_export.readers._nodes import (
     Node,
     add_computed,
     anatomy_of,
+    one_image,
 )
-from mobilenet_export.readers._onnx_operators import one_image
 
 _IDENTIFIER = b"TFL3"
 _NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}

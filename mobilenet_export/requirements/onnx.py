@@ -6,9 +6,9 @@ An operator's version is the opset that it last changed in, up to the file's. So
 from collections.abc import Iterable, Iterator
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from mobilenet_export.compat.facts import ReadRequirements, Requirements
+from mobilenet_export.formats.onnx import parse
 
 
 def read_requirements(data: bytes) -> Requirements:
@@ -17,12 +17,7 @@ def read_requirements(data: bytes) -> Requirements:
     Raises:
         ValueError: It is not an ONNX model, or does not state the opset of a domain that it uses.
     """
-    try:
-        model = onnx.load_from_string(data)
-    except DecodeError:
-        raise ValueError("not an ONNX model") from None
-    if not model.graph.node:
-        raise ValueError("not an ONNX model")
+    model = parse(data)
     local = {(function.domain, function.name) for function in model.functions}
     imports = {_standard(entry.domain): entry.version for entry in model.opset_import}
     stamps, operators = dict[str, int](), dict[str, int]()
