@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mobilenet_export.errors import DamagedInputError, UsageError
-from mobilenet_export.graph import UNCLAMPED, Activation, Add, Conv2d, FloatArray, FullyConnected, Graph
+from mobilenet_export.graph import (
+    UNCLAMPED,
+    Activation,
+    Add,
+    Conv2d,
+    FloatArray,
+    FullyConnected,
+    GlobalAveragePool,
+    Graph,
+)
 from mobilenet_export.interpreter import accumulate, run, walk, walk_quantized
 from mobilenet_export.quantize.bias_correction import ChannelMeans, channel_means
 from mobilenet_export.quantize.calibrate import (
@@ -494,3 +503,16 @@ def test_no_sum_of_an_add_lies_near_a_rounding_tie(v2: Exported) -> None:
         first, second = (tensors[name].scale / tensors[node.name].scale for name in node.inputs)
         sums = first * np.arange(-255, 256)[:, None] + second * np.arange(-255, 256)
         assert np.abs(sums - np.floor(sums) - 0.5).min() > 4e-4, node.name
+
+
+@pytest.mark.parametrize("side", [1, 3, 4, 7, 8, 10])
+def test_no_average_lies_near_a_rounding_tie(side: int) -> None:
+    """Every sum that a pool can meet, with ranges of its output from a third to all of its input's."""
+    graph = Graph("pool", "input", (2, side, side), (GlobalAveragePool("pool", "input"),))
+    for high in np.linspace(2, 6, 41):
+        tensors = quantize_graph(graph, {"input": (0, 6), "pool": (0, high)}, saturation_safe=True).tensors
+        before, after = tensors["input"].scale, tensors["pool"].scale
+        assert after * 255 == pytest.approx(high, rel=0.03)
+        averages = np.arange(255 * side**2 + 1) * (before / side**2 / after)
+        seen = averages[averages <= 256]
+        assert np.abs(seen - np.floor(seen) - 0.5).min() > 5e-5

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mobilenet_export.graph import Add, Conv2d, FloatArray, Graph, Kernel
+from mobilenet_export.graph import Add, Conv2d, FloatArray, GlobalAveragePool, Graph, Kernel
 from mobilenet_export.quantize.bias_correction import channel_means
 from mobilenet_export.quantize.calibrate import (
     Activations,
@@ -42,6 +42,8 @@ _LARGEST_BIAS = 1 << 29
 """Leaves room in int32 for the products that are added to it."""
 _ADD_STEPS = 999
 """Odd, so that no sum of whole multiples lies half-way between two integers: the nearest are 1/1998 off."""
+_POOL_STEPS = 4999
+"""Odd for the same reason; a ReLU6's average at 224 px is multiplied by some 85 of them."""
 _SMALLEST_SCALE = np.float32(1e-10)
 
 
@@ -179,6 +181,7 @@ def quantize_graph(
     tensors = {name: tensor_scale(*extremes) for name, extremes in ranges.items()}
     tensors = {name: tensors[name] for name in tensors if name == graph.logits or name != graph.output}
     tensors |= _add_scales(graph, tensors)
+    tensors |= _pool_scales(graph, tensors)
     kernels = {
         node.name: quantize_kernel(
             node, tensors[node.input].scale, saturation_safe=saturation_safe, per_tensor=per_tensor
@@ -202,6 +205,22 @@ def _add_scales(graph: Graph, tensors: Mapping[str, TensorScale]) -> dict[str, T
         for name in node.inputs:
             ratio = max(np.rint(tensors[name].scale / target * _ADD_STEPS), 1) / _ADD_STEPS
             moved[name] = dataclasses.replace(tensors[name], scale=float(np.float32(target * ratio)))
+    return moved
+
+
+def _pool_scales(graph: Graph, tensors: Mapping[str, TensorScale]) -> dict[str, TensorScale]:
+    """Scales of averages, moved so that a sum of integers is multiplied by a whole multiple of 1/4999.
+
+    Runtimes differ in the last bits of that product. With an odd denominator it lies 1e-4 or more from a rounding
+    tie, and float32 errs by less than that up to 255. Before, scales could be such that some sums lie on ties: then
+    one photo in four got other logits from LiteRT than from ONNX Runtime.
+    """
+    moved: dict[str, TensorScale] = {}
+    for node in graph.nodes:
+        if isinstance(node, GlobalAveragePool):
+            one = tensors[node.input].scale / math.prod(graph.shapes[node.input][1:])
+            factor = max(np.rint(one / tensors[node.name].scale * _POOL_STEPS), 1) / _POOL_STEPS
+            moved[node.name] = dataclasses.replace(tensors[node.name], scale=float(np.float32(one / factor)))
     return moved
 
 
