@@ -16,8 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from mobilenet_export import cli
 from mobilenet_export.architectures import build
 from mobilenet_export.architectures.initialize import initialize
+from mobilenet_export.artifact import Artifact
 from mobilenet_export.capture import capture_module, capture_onnx
 from mobilenet_export.errors import DamagedInputError, MnxError, UsageError
+from mobilenet_export.formats.onnx import parse
 from mobilenet_export.graph import (
     Activation,
     Add,
@@ -28,6 +30,8 @@ from mobilenet_export.graph import (
     multiply_accumulates,
 )
 from mobilenet_export.interpreter import run
+from mobilenet_export.pipeline.validate import bare_artifact
+from mobilenet_export.runtimes import runtime
 from mobilenet_export.runtimes.torch import TorchSession
 from mobilenet_export.spec import find_spec, resize_spec
 
@@ -607,3 +611,33 @@ def test_a_damaged_file_is_refused_with_exit_code_4(
 
 def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "none.onnx", kind=UsageError).message
+
+
+def save_beside(artifact: Artifact, folder: Path) -> Path:
+    """As `torch.onnx.export` writes large networks."""
+    folder.mkdir()
+    path = folder / "model.onnx"
+    onnx.save(parse(artifact.data), str(path), save_as_external_data=True, location="model.onnx.data")
+    return path
+
+
+def test_weights_in_a_file_of_their_own_are_read_from_any_folder(small_v2: Exported, tmp_path: Path) -> None:
+    artifact = small_v2.artifact("onnx", "fp32")
+    path = save_beside(artifact, tmp_path / "theirs")
+    assert len(path.read_bytes()) < len(artifact.data) / 10
+    session = runtime("onnxruntime").open(bare_artifact(path))
+    truth = runtime("onnxruntime").open(artifact)
+    assert np.array_equal(session.run(small_v2.images), truth.run(small_v2.images))
+
+
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: path.write_bytes(b"short")], ids=["gone", "cut"]
+)
+def test_weights_that_are_not_beside_the_file_are_asked_for(
+    damage: Callable[[Path], object], small_v2: Exported, tmp_path: Path
+) -> None:
+    path = save_beside(small_v2.artifact("onnx", "fp32"), tmp_path / "theirs")
+    damage(path.with_name("model.onnx.data"))
+    with pytest.raises(DamagedInputError, match="its weights lie in another file") as caught:
+        bare_artifact(path)
+    assert caught.value.hint == "copy that file too, into the same folder"

@@ -9,6 +9,7 @@ arithmetic stays float32.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from mobilenet_export.artifact import InputOutput, Normalization, Precision
 from mobilenet_export.formats import Format, checked_kernel, checked_scale, no_companions
@@ -410,6 +412,30 @@ def parse(data: bytes) -> onnx.ModelProto:
     if not model.graph.node:  # no bytes at all are a valid message without a graph
         raise ValueError("not an ONNX model")
     return model
+
+
+def put_weights_inside(data: bytes, folder: Path) -> bytes:
+    """Return a file with the weights in it that lie in a file of their own, as torch.onnx.export writes large ones.
+
+    Args:
+        data: Of the .onnx file, which is returned as it is where it holds all its weights.
+        folder: That it lies in.
+
+    Raises:
+        ValueError: The other file is missing, too short or in another folder.
+    """
+    try:
+        model = parse(data)
+    except ValueError:
+        return data  # whoever reads it next says what is wrong with it
+    if not any(uses_external_data(constant) for constant in model.graph.initializer):
+        return data
+    try:
+        load_external_data_for_model(model, str(folder))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ValueError(f"its weights lie in another file, which cannot be read: {error}") from None
+    whole: bytes = model.SerializeToString(deterministic=True)
+    return whole
 
 
 def read_precision(data: bytes) -> Precision:

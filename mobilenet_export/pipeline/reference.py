@@ -104,15 +104,24 @@ def open_reference(origin: Origin) -> Reference:
 
 
 def read_file(path: Path) -> bytes:
-    """Return the bytes of a file that the user named.
+    """Return the bytes of a file that the user named; of an .onnx file with all its weights.
 
     Raises:
         UsageError: It cannot be read.
+        DamagedInputError: Weights that lie in another file cannot be read.
     """
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "give the path of a file that you may read") from None
+    if path.suffix.lower() != ".onnx":
+        return data
+    from mobilenet_export.formats.onnx import put_weights_inside  # noqa: PLC0415 (imports onnx)
+
+    try:
+        return put_weights_inside(data, path.parent)
+    except ValueError as error:
+        raise DamagedInputError(f"{path}: {error}", "copy that file too, into the same folder") from None
 
 
 @dataclass(frozen=True, slots=True)
