@@ -7,7 +7,6 @@ bytes: no dates, no absolute paths.
 import errno
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -138,8 +137,8 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         document = parse_json(path.read_bytes())
         schema = document["schema"]
-    except (ValueError, KeyError, TypeError):
-        raise DamagedInputError(f"{path}: not a bundle's document", "export the bundle again") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _no_document(path, error) from None
     if schema != SCHEMA:
         raise DamagedInputError(
             f"{path}: schema {schema}; this version reads {SCHEMA}", "update mobilenet-export"
@@ -152,10 +151,7 @@ def read_bundle(folder: Path) -> Bundle:
             channels(name, document["model"]["preprocess"][name])
         _entry(document["source"], ("kind", "origin", "sha256"))
     except (KeyError, TypeError, ValueError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise DamagedInputError(
-            f"{path}: not a bundle's document: {reason}", "export the bundle again"
-        ) from None
+        raise _no_document(path, error) from None
     if len(set(names)) < len(names):
         raise DamagedInputError(f"{path}: lists a file twice", "export the bundle again")
     if not all(is_inside(name) for name in parts) or any(
@@ -163,6 +159,11 @@ def read_bundle(folder: Path) -> Bundle:
     ):
         raise DamagedInputError(f"{path}: a file lies outside the bundle", "export the bundle again")
     return Bundle(folder, document)
+
+
+def _no_document(path: Path, error: Exception) -> DamagedInputError:
+    reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return DamagedInputError(f"{path}: not a bundle's document: {reason}", "export the bundle again")
 
 
 _FILE = ("path", "format", "precision", "io", "sha256")
@@ -215,11 +216,18 @@ def check_place(folder: Path, *, force: bool) -> None:
         UsageError: Something is there and `force` is not given, or it is not a bundle and so not ours to delete.
         MissingError: The place cannot be written to.
     """
-    nearest = folder.absolute().parent
-    while not nearest.exists():
-        nearest = nearest.parent
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise MissingError(f"cannot write {folder}: {nearest} is no folder to write to", "give another --out")
+    try:
+        nearest = folder.absolute().parent
+        while not nearest.exists():
+            nearest = nearest.parent
+        _refuse_taken(folder, force=force)
+        with scratch_folder(nearest, _scratch_prefix(folder)):
+            pass  # only trying tells: by the permissions root may write everywhere, but not into /proc
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _refuse_taken(folder: Path, *, force: bool) -> None:
     if folder.is_symlink():
         raise UsageError(f"{folder} is a symbolic link", "give the folder itself as --out")
     _bring_back(folder)

@@ -172,6 +172,13 @@ def test_force_never_deletes_what_is_not_a_bundle(make: Callable[[Path], None], 
     assert contents(tmp_path) == before
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here that nobody can write to")
+def test_a_place_that_not_even_root_can_write_to_is_refused_at_once() -> None:
+    with pytest.raises(MissingError, match="cannot write /proc/x/y: ") as caught:
+        check_place(Path("/proc/x/y"), force=False)
+    assert caught.value.hint == "give an --out that you may write to"
+
+
 @pytest.mark.parametrize("force", [True, False])
 def test_an_empty_folder_is_taken(force: bool, tmp_path: Path) -> None:
     place = tmp_path / "place"

@@ -1,5 +1,6 @@
 """Weights: other people's checkpoints give other people's numbers, and damaged files are refused by name."""
 
+import argparse
 import dataclasses
 import io
 import json
@@ -19,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mobilenet_export.architectures import build
-from mobilenet_export.architectures.checkpoint import build_with_weights, load_embedded, load_into
+from mobilenet_export.architectures.checkpoint import build_with_weights, fit, load_embedded, load_into
 from mobilenet_export.architectures.checkpoint_file import load_checkpoint
 from mobilenet_export.architectures.layouts import OWN, adapt_spec, recognise
 from mobilenet_export.errors import DamagedInputError, ExitCode, MnxError, UsageError
-from mobilenet_export.spec import ModelSpec, find_spec, resize_spec
+from mobilenet_export.spec import Given, ModelSpec, find_spec, resize_spec
 
 ARCH = {"torchvision_mobilenet_v2": "v2", "timm_mobilenetv2_100": "v2", "timm_mobilenetv1_100": "v1"}
 
@@ -413,7 +414,7 @@ DAMAGED: dict[str, tuple[Any, str]] = {
     ),
     "misshapen": (
         lambda state: torch_bytes({**state, "features.0.0.weight": torch.ones(8, 1, 3, 3)}),
-        "of another shape: features.0.0.weight",
+        "of another shape: features.0.0.weight, (8, 1, 3, 3) where the network has (8, 3, 3, 3)",
     ),
 }
 
@@ -478,6 +479,34 @@ def test_another_number_of_classes_is_said_with_the_option(
         build_with_weights(small_spec(1000), tmp_path / "x.pth")
     assert caught.value.message == "the checkpoint has 10 classes, not 1000"
     assert caught.value.hint == "--classes 10, or leave it out"
+
+
+def test_what_is_too_much_is_said_to_be_all(small_state: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save({**small_state, "head.weight": torch.ones(1)}, tmp_path / "x.pth")
+    with pytest.raises(DamagedInputError, match=r"unexpected: head\.weight$") as caught:
+        build_with_weights(small_spec(), tmp_path / "x.pth")
+    assert caught.value.hint.startswith("the rest fits")
+
+
+def test_a_checkpoint_with_a_moving_average_tells_which_weights_are_taken(
+    small_state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    averaged = {key: tensor * 2 for key, tensor in small_state.items()}
+    torch.save({"model": small_state, "model_ema": averaged, "epoch": 3}, tmp_path / "x.pth")
+    checkpoint = load_checkpoint(tmp_path / "x.pth")
+    assert torch.equal(checkpoint.tensors["classifier.1.bias"], small_state["classifier.1.bias"])
+    fitted = fit(checkpoint, small_spec(), Given(classes=10))
+    assert fitted.description.endswith(", the weights under model, not model_ema")
+
+
+def test_the_options_of_a_training_script_may_lie_beside_the_weights(
+    small_state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """As timm and many others save them; a Namespace runs no code."""
+    torch.save({"state_dict": small_state, "args": argparse.Namespace(lr=0.1)}, tmp_path / "x.pth")
+    assert load_checkpoint(tmp_path / "x.pth").tensors.keys() == {
+        key for key in small_state if "num_batches" not in key
+    }
 
 
 def test_another_width_is_said_with_the_option(small_state: dict[str, Tensor], tmp_path: Path) -> None:

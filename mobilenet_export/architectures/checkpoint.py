@@ -89,11 +89,12 @@ class Fitted:
     def description(self) -> str:
         """One line: whose network it is, its size, and what it is trained with."""
         spec = self.spec
+        choice = f", {self.checkpoint.choice}" if self.checkpoint.choice else ""
         dropped = ", class 0 of 1001 (background) dropped" if self.background else ""
         return (
             f"{self.title}, width {spec.width:g}, {spec.classes} classes{dropped}, padding {spec.padding}, "
             f"eps {spec.batch_norm_eps:g}, mean {_numbers(spec.preprocess.mean)}, "
-            f"std {_numbers(spec.preprocess.std)}"
+            f"std {_numbers(spec.preprocess.std)}{choice}"
         )
 
     @property

@@ -1,5 +1,6 @@
 """Reads weights out of a file, whatever its name says it is, and never runs code that it holds."""
 
+import argparse
 import hashlib
 import io
 import pickletools
@@ -31,7 +32,10 @@ _MOST_UNPACKED_BYTES = 2**30
 SAVE_AGAIN = 'save its tensors alone: safetensors.torch.save_file(model.state_dict(), "model.safetensors")'
 COPY_AGAIN = "copy or download it again and compare sizes"
 
-_HARMLESS = re.compile(r"torch\.(_utils\._rebuild_|_tensor\._rebuild_)?\w+|collections\.OrderedDict")
+_HARMLESS = re.compile(
+    r"torch\.(_utils\._rebuild_|_tensor\._rebuild_)?\w+|collections\.OrderedDict|argparse\.Namespace"
+)
+"""A Namespace holds a training script's options, which many checkpoints have beside the weights."""
 _OTHER_FILES = (
     (b"version https://git-lfs", "a git-lfs pointer, not the file itself", "run `git lfs pull`"),
     (b"<", "a web page", "download the file itself, not its page"),
@@ -68,12 +72,14 @@ class Checkpoint:
         tensors: Float32, by the file's own keys, without wrappers and prefixes.
         sha256: Of the file.
         graph: Of an ONNX file, the whole network.
+        choice: Whose weights were taken, where the file has several, in words.
     """
 
     name: str
     tensors: Mapping[str, Tensor]
     sha256: str
     graph: Graph | None = None
+    choice: str = ""
 
 
 def load_checkpoint(path: Path, resolution_px: int | None = None) -> Checkpoint:
@@ -93,7 +99,8 @@ def load_checkpoint(path: Path, resolution_px: int | None = None) -> Checkpoint:
     data = read_file(path)
     sha256 = hashlib.sha256(data).hexdigest()
     if path.suffix.lower() != ".onnx":
-        return Checkpoint(path.name, tensors_from_bytes(data, path.name), sha256)
+        loaded = _load(data, path.name)
+        return Checkpoint(path.name, _tensors(loaded, path.name), sha256, choice=_choice(loaded))
     from mobilenet_export.architectures.onnx_weights import weights_of  # noqa: PLC0415 (imports onnx)
     from mobilenet_export.capture import capture_onnx  # noqa: PLC0415
 
@@ -107,16 +114,31 @@ def tensors_from_bytes(data: bytes, name: str) -> dict[str, Tensor]:
     Raises:
         MissingError, DamagedInputError: As in `load_checkpoint`.
     """
-    kind = next((kind for kind in KINDS if kind.holds(data, name)), None)
-    if kind is None:
-        raise _not_a_checkpoint(data, name)
-    tensors = _strip_prefixes(_unwrap(kind.read(data, name), name))
-    return {key: _float32(tensor, key, name) for key, tensor in tensors.items()}
+    return _tensors(_load(data, name), name)
 
 
 def is_counter(key: str) -> bool:
     """Whether a key is the batch counter of a BatchNorm or of averaged weights: it means nothing after training."""
     return key.endswith(("num_batches_tracked", "n_averaged"))
+
+
+def _load(data: bytes, name: str) -> Any:
+    """Whatever the file holds, weights among it."""
+    kind = next((kind for kind in KINDS if kind.holds(data, name)), None)
+    if kind is None:
+        raise _not_a_checkpoint(data, name)
+    return kind.read(data, name)
+
+
+def _tensors(loaded: Any, name: str) -> dict[str, Tensor]:
+    tensors = _strip_prefixes(_unwrap(loaded, name))
+    return {key: _float32(tensor, key, name) for key, tensor in tensors.items()}
+
+
+def _choice(loaded: Any) -> str:
+    """Say which weights of several are taken; those of a moving average may be meant instead."""
+    found = [key for key in WRAPPERS if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping)]
+    return f"the weights under {found[0]}, not {' or '.join(found[1:])}" if len(found) > 1 else ""
 
 
 def _read_safetensors(data: bytes, name: str) -> dict[str, Tensor]:
@@ -132,7 +154,7 @@ def _read_torch(data: bytes, name: str) -> Any:
     if data.startswith(b"PK"):
         _refuse_bomb(data, name)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its parsers stumble on

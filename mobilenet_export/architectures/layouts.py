@@ -444,12 +444,19 @@ def check_fit(network: Classifier, shapes: Shapes, layout: Layout) -> None:
     kinds = {
         "missing": expected.keys() - shapes.keys(),
         "unexpected": shapes.keys() - expected.keys(),
-        "of another shape": {key for key in expected.keys() & shapes.keys() if expected[key] != shapes[key]},
+        "of another shape": {
+            f"{key}, {shapes[key]} where the network has {expected[key]}"
+            for key in expected.keys() & shapes.keys()
+            if expected[key] != shapes[key]
+        },
     }
-    faults = "; ".join(f"{kind}: {_first(keys)}" for kind, keys in kinds.items() if keys)
+    faults = {kind: _first(keys) for kind, keys in kinds.items() if keys}
     if faults:
         spec = network.spec
+        hint = f"compared with width {spec.width:g}; check the training code, or --arch and --width"
+        if list(faults) == ["unexpected"]:
+            hint = "the rest fits: save the checkpoint without these, if the network does without them"
+        found = "; ".join(f"{kind}: {keys}" for kind, keys in faults.items())
         raise DamagedInputError(
-            f"the checkpoint does not fit {spec.architecture} ({layout.name} keys): {faults}",
-            f"compared with width {spec.width:g}; check the training code, or --arch and --width",
+            f"the checkpoint does not fit {spec.architecture} ({layout.name} keys): {found}", hint
         )

@@ -34,7 +34,7 @@ from mobilenet_export.errors import ExitCode, UsageError, explain_error
 
 EPILOG = (
     "Exit codes: 0 done · 1 a check failed · 2 usage · 3 something is missing (dependency, space, permission) · "
-    "4 damaged input · 5 inconclusive · 70 a bug of ours · 130 interrupted. "
+    "4 damaged input · 5 inconclusive · 70 a bug of ours · 130 interrupted · 141 the reader of the output is gone. "
     "MNX_TRACEBACK=1 shows where an error came from."
 )
 

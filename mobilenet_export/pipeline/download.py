@@ -169,7 +169,8 @@ def _unreachable(url: str, partial: Path, error: Exception) -> MissingError:
 
 
 def _elsewhere(url: str) -> str:
-    return f"offline? download {url} elsewhere and give it with --checkpoint, or set MNX_MIRROR=URL"
+    mirror = "take MNX_MIRROR away" if os.environ.get("MNX_MIRROR") else "set MNX_MIRROR=URL"
+    return f"offline? download {url} elsewhere and give it with --checkpoint, or {mirror}"
 
 
 def _sha256(path: Path) -> str:
