@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ from mobilenet_export.architectures import build
 from mobilenet_export.architectures.initialize import initialize
 from mobilenet_export.errors import DamagedInputError, MissingError, UsageError
 from mobilenet_export.pipeline.download import fetch, find_download
+from mobilenet_export.shipped import shipped_path
 from mobilenet_export.spec import find_spec, resize_spec
 
 DATA = bytes(range(256)) * 2000
@@ -169,6 +171,24 @@ def test_a_mirror_has_the_files_by_name(site: Site, tmp_path: Path, monkeypatch:
     assert fetch(find_download("own:x")).read_bytes() == DATA
 
 
+def test_a_file_whose_address_ends_in_a_common_name_has_one_of_its_own(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin(site, tmp_path, monkeypatch, url="https://nowhere.invalid/a/model.safetensors", file="x.pth")
+    monkeypatch.setenv("MNX_MIRROR", site.url)
+    assert fetch(find_download("own:x")).name.endswith("-x.pth")
+
+
+def test_the_shipped_list_names_files_of_known_variants() -> None:
+    names = tomllib.loads(shipped_path("models", "weights", "downloads.toml").read_text(encoding="utf-8"))
+    found = [find_download(table["name"]) for table in names["weights"]]
+    assert {"torchvision:mobilenet_v2", "timm:mobilenetv1_100", "timm:mobilenetv2_140"} <= {
+        download.weights.name for download in found
+    }
+    assert len({download.weights.file for download in found}) == len(found)
+    assert all(find_spec(download.arch) and download.weights.licence for download in found)
+
+
 def test_a_missing_file_and_no_network_are_told_apart(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,7 +246,9 @@ def test_export_takes_downloaded_weights_with_what_is_known_of_them(
 
 
 def test_an_unknown_name_says_what_is_known(mnx: Callable[..., Printed]) -> None:  # noqa: F811
-    printed = mnx("export", "--weights", "timm:mobilenetv2_100")
+    printed = mnx("export", "--weights", "timm:mobilenetv2_035")
     assert printed.code == 2
-    assert printed.error == "no sha256 is pinned for timm:mobilenetv2_100; known: torchvision:mobilenet_v2"
+    assert printed.error.startswith(
+        "no sha256 is pinned for timm:mobilenetv2_035; known: torchvision:mobilenet_v2, "
+    )
     assert "--checkpoint" in printed.hint

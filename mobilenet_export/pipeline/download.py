@@ -29,6 +29,7 @@ _CHUNK = 2**16
 _KB = 1000
 _FIELDS = {"name", "arch", "url", "sha256"}
 _OPTIONAL = {"licence", "source", "card", "top1_percent", "top1_source"}
+_OWN_NAME = "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,11 @@ def _read_list(path: Path) -> list[Download]:
 
 
 def _entry(table: dict[str, Any]) -> Download:
-    if not _FIELDS <= set(table) <= _FIELDS | _OPTIONAL:
-        raise ValueError(f"fields are {', '.join(sorted(_FIELDS | _OPTIONAL))}")
+    fields = _FIELDS | _OPTIONAL | {_OWN_NAME}
+    if not _FIELDS <= set(table) <= fields:
+        raise ValueError(f"fields are {', '.join(sorted(fields))}")
     url, rest = urlsplit(table["url"]), {name: table[name] for name in _OPTIONAL & set(table)}
-    file = url.path.rpartition("/")[2]
+    file = Path(table.get(_OWN_NAME) or url.path).name
     if url.scheme not in ("http", "https") or not file:
         raise ValueError(f"{table['url']} is no http or https address of a file")
     if not re.fullmatch(r"[0-9a-f]{64}", table["sha256"]):
