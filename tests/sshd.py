@@ -128,13 +128,14 @@ class Proxy:
                 if counted and self._left is not None:
                     self._left -= len(data)
                     if self._left < 0:
+                        source.shutdown(socket.SHUT_RDWR)
                         break
                 sink.sendall(data)
                 time.sleep(self._pause_s if counted else 0)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)  # what was passed on still arrives, however slow the other end is
+            while source.recv(1 << 14):
+                pass  # closing with bytes unread would reset the connection, and lose that
 
     def close(self) -> None:
         self._server.close()

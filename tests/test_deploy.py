@@ -608,6 +608,8 @@ def test_a_deploy_killed_at_any_moment_leaves_a_whole_folder_and_the_next_one_wo
 ) -> None:
     """25 times, each time with other files, so that every one has all to send and to exchange."""
     rng, there = random.Random(0), device.home / "mnx" / "my net"
+    deploy_process("--ssh-config", device.config, "pi", bundle).communicate()
+    exchange(bundle)
     begun = time.perf_counter()
     deploy_process("--ssh-config", device.config, "pi", bundle).communicate()
     lasts_s = time.perf_counter() - begun
@@ -615,17 +617,17 @@ def test_a_deploy_killed_at_any_moment_leaves_a_whole_folder_and_the_next_one_wo
     for _ in range(25):
         exchange(bundle)
         process = deploy_process("--ssh-config", device.config, "pi", bundle)
-        time.sleep(rng.uniform(0.2, 1.0) * lasts_s)
+        time.sleep(rng.uniform(0.1, 0.9) * lasts_s)
         process.kill()
         process.communicate()
         killed += process.returncode == -signal.SIGKILL
-        wait_until(lambda: not there.with_suffix(".lock").exists(), 30)
+        wait_until(lambda: not there.with_suffix(".lock").exists(), 60)
         if there.exists():
             whole += 1
             assert read_bundle(there).artifacts()
         for path in (bundle / "devices").glob("*.json"):
             assert json.loads(path.read_text()) is not None
-    assert killed >= 15
+    assert killed >= 10
     assert whole
     again = mnx("pi", bundle, "--json")
     assert again.code == 0, again.err
