@@ -393,7 +393,7 @@ def resize_spec(
         return spec
     if not SMALLEST_WIDTH <= new_width <= LARGEST_WIDTH:
         raise UsageError(
-            f"width {new_width} is not within {SMALLEST_WIDTH} to {LARGEST_WIDTH}",
+            f"width {new_width:g} is not within {SMALLEST_WIDTH} to {LARGEST_WIDTH}",
             "the papers use 0.25, 0.35, 0.5, 0.75, 1.0 and 1.4",
         )
     if not 2 <= new_classes <= MOST_CLASSES:

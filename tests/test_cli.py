@@ -751,7 +751,7 @@ USAGE: dict[str, tuple[list[str], str, str]] = {
         "no embedded weights for width 0.5; mobilenet_v1_100_224, mobilenet_v2_100_224 have them",
         "--weights none",
     ),
-    "width beyond": (["--arch", "v2", "--width", "2"], "width 2.0 is not within 0.25 to 1.4", "0.25, 0.35"),
+    "width beyond": (["--arch", "v2", "--width", "2"], "width 2 is not within 0.25 to 1.4", "0.25, 0.35"),
     "width nan": (["--arch", "v2", "--width", "nan"], "width nan is not within", "0.25"),
     "odd resolution": (
         ["--arch", "v2", "--resolution", "100"],

@@ -8,14 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from typer.core import TyperGroup
 
 from mobilenet_export import __version__, cli
-from mobilenet_export.cli import settings
+from mobilenet_export.artifact import INPUT_OUTPUTS
+from mobilenet_export.cli import completion, settings
 from mobilenet_export.errors import ExitCode
+from mobilenet_export.spec import Padding
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -135,17 +137,29 @@ def test_a_network_that_is_named_beats_one_that_is_set(mnx: Run, tmp_path: Path)
         ("arch = 'v1'\n", "mnx.toml:1: arch is no option of `mnx`", "known: quiet, verbose, "),
         ("version = true\n", "mnx.toml:1: version is no option of `mnx`", "did you mean verbose?"),
         ("export = 'v1'\n", "mnx.toml:1: export is a command, and has options", "write [export]"),
-        ("[export]\nint8 = 'yes'\n", "mnx.toml:2: int8 must be true or false", "`mnx export --help`"),
-        ("[export]\nint8 = 1\n", "mnx.toml:2: int8 must be true or false", "`mnx export --help`"),
-        ("[export]\nclasses = true\n", "mnx.toml:2: classes must be an integer", "`mnx export --help`"),
-        ("[export]\nwidth = '1'\n", "mnx.toml:2: width must be a number", "`mnx export --help`"),
-        ("[export]\narch = ['v1']\n", "mnx.toml:2: arch must be a string", "`mnx export --help`"),
+        (
+            "[export]\nint8 = 'yes'\n",
+            "mnx.toml:2: int8 must be true or false, not 'yes'",
+            "`mnx export --help`",
+        ),
+        ("[export]\nint8 = 1\n", "mnx.toml:2: int8 must be true or false, not 1", "`mnx export --help`"),
+        (
+            "[export]\nclasses = true\n",
+            "mnx.toml:2: classes must be an integer, not True",
+            "`mnx export --help`",
+        ),
+        ("[export]\nwidth = '1'\n", "mnx.toml:2: width must be a number, not '1'", "`mnx export --help`"),
+        ("[export]\narch = ['v1']\n", "mnx.toml:2: arch must be a string, not ['v1']", "`mnx export --help`"),
         (
             "[bench]\nruntime = 'torch'\n",
-            "mnx.toml:2: runtime must be a list of strings",
+            "mnx.toml:2: runtime must be a list of strings, not 'torch'",
             "`mnx bench --help`",
         ),
-        ("[bench]\nruntime = [1]\n", "mnx.toml:2: runtime must be a list of strings", "`mnx bench --help`"),
+        (
+            "[bench]\nruntime = [1]\n",
+            "mnx.toml:2: runtime must be a list of strings, not [1]",
+            "`mnx bench --help`",
+        ),
         ("[[export]]\narch = 'v1'\n", "mnx.toml: export is a command, and has options", "write [export]"),
         (
             "[deploy]\nssh-config = 'x'\n",
@@ -184,11 +198,84 @@ def test_an_error_says_where_a_value_was_set(
     assert code == ExitCode.USAGE
     assert err.endswith("hint: give --int8 too; --recipe is set by mnx.toml:3\n")
     assert "set by" not in mnx("export", "--dry-run", "--recipe=int8-slow")[2]
-    monkeypatch.setenv("MNX_EXPORT_CLASSES", "ten")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("arch = 'v9'", "--arch is set by mnx.toml:2"),
+        ("arch = 'own.toml'", "--arch is set by mnx.toml:2"),
+        ("arch = 'v2'\nwidth = 9", "--width is set by mnx.toml:3"),
+        ("arch = 'v2'\nresolution = 100", "--resolution is set by mnx.toml:3"),
+        ("arch = 'v2'\nclasses = 1", "--classes is set by mnx.toml:3"),
+        ("arch = 'v2'\nformats = 'onnx,tflight'", "--formats is set by mnx.toml:3"),
+        ("arch = 'v2'\nio = 'float64'\nclasses = 64", "--io is set by mnx.toml:3"),
+        ("checkpoint = 'no.pth'", "--checkpoint is set by mnx.toml:2"),
+        ("arch = 'v2'\nweights = 'torchvision:mobilenet_v9'", "--weights is set by mnx.toml:3"),
+    ],
+)
+def test_an_error_of_a_value_says_where_it_was_set(text: str, said: str, mnx: Run, tmp_path: Path) -> None:
+    (tmp_path / "mnx.toml").write_text(f"[export]\n{text}\n")
     code, _, err = mnx("export", "--dry-run")
     assert code == ExitCode.USAGE
-    assert "--classes" in err
-    assert "--classes is set by MNX_EXPORT_CLASSES" in err
+    assert err.splitlines()[1].endswith(f"; {said}")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "error"),
+    [
+        ("MNX_QUIET", "2", "quiet must be true or false, not '2'"),
+        ("MNX_EXPORT_WIDTH", "a", "width must be a number, not 'a'"),
+        ("MNX_EXPORT_CLASSES", "1.5", "classes must be an integer, not '1.5'"),
+        ("MNX_EXPORT_INT8", "maybe", "int8 must be true or false, not 'maybe'"),
+    ],
+)
+def test_a_variable_of_a_wrong_type_ends_in_2(
+    variable: str, value: str, error: str, mnx: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    for command in ("config", "models"):
+        code, out, err = mnx(command)
+        assert (code, out) == (ExitCode.USAGE, "")
+        assert err.startswith(f"error: {variable}: {error}\nhint: `mnx ")
+    assert mnx("--help")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "hint"),
+    [
+        ("[export]\nio = 'uint8,foo'", "mnx.toml:2: unknown io: foo", "known: float32, uint8, int8"),
+        ("[export]\narch = 'v9'", "mnx.toml:2: unknown arch: v9", "did you mean v2?"),
+        ("[pick]\narch = 'v1,v3'", "mnx.toml:2: unknown arch: v3", "did you mean v2?"),
+        ("[export]\npadding = 'same'", "mnx.toml:2: unknown padding: same", "known: symmetric, tensorflow"),
+        ("[bench]\nruntime = ['torch', 'lite']", "mnx.toml:2: unknown runtime: lite", "did you mean litert?"),
+        ("[validate]\nreport = 'xml'", "mnx.toml:2: unknown report: xml", "known: md, junit"),
+    ],
+)
+def test_config_refuses_a_name_that_is_not_there(
+    text: str, error: str, hint: str, mnx: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "mnx.toml").write_text(text)
+    for arguments in (("config",), ("config", "--json")):
+        code, out, err = mnx(*arguments)
+        assert (code, out) == (ExitCode.USAGE, "")
+        assert err.splitlines()[0] == f"error: {error}"
+        assert err.splitlines()[1].startswith(f"hint: {hint}")
+
+
+def test_config_takes_every_name_that_a_command_takes(mnx: Run, tmp_path: Path) -> None:
+    (tmp_path / "mnx.toml").write_text(
+        "[export]\narch = 'own.toml'\nrecipe = 'int8-fast'\nio = 'float32, uint8'\nformats = 'onnx,ort'\n"
+        "[bench]\nruntime = ['onnxruntime:CPU', 'torch']\n[compat]\nruntime = ['onnxruntime==1.16']\n"
+        "device = 'pi4'\n[pick]\ndevice = 'pi@kitchen'\nprecision = 'fp32,int8'\narch = 'v1'\n"
+    )
+    code, out, _ = mnx("config")
+    assert (code, len(out.splitlines())) == (0, 10)
+
+
+def test_completion_offers_what_there_is() -> None:
+    assert completion.inputs() == list(INPUT_OUTPUTS)
+    assert completion.paddings() == list(get_args(Padding))
 
 
 def test_a_misspelt_variable_is_said(mnx: Run, monkeypatch: pytest.MonkeyPatch) -> None:

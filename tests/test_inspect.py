@@ -295,7 +295,7 @@ def test_the_plot_has_the_same_bytes_every_time(mnx: Callable[..., Printed]) -> 
         (["text.tflite"], 4, "text.tflite: not a TFLite model", "export"),
         (["text.ort"], 4, "text.ort: not an ORT format model", "export"),
         (["text.toml"], 4, "text.toml: not a readable TOML file", "models"),
-        (["v1", "--width", "7"], 2, "width 7.0 is not within 0.25 to 1.4", "papers"),
+        (["v1", "--width", "7"], 2, "width 7 is not within 0.25 to 1.4", "papers"),
         (["v1", "--resolution", "100"], 2, "resolution 100 px is not 96 to 320", "choose"),
         (["text.onnx", "--classes", "10"], 2, "--classes does not go with text.onnx", "leave"),
         (["v2", "--plot", "x.gif"], 2, "--plot x.gif: neither .png nor .svg", "layers.png"),

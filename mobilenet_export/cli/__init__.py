@@ -170,6 +170,7 @@ def _needs_no_settings(arguments: list[str]) -> bool:
 def _settings(tree: TyperGroup) -> tuple[settings.Setting, ...]:
     for name, near in settings.misspelt_variables(tree):
         say(f"warning: the variable {name} is none of mnx; did you mean {near}?")
+    settings.check_variables(tree)
     try:
         path = settings.find_file(Path.cwd())
     except FileNotFoundError:  # the working folder was removed
@@ -184,7 +185,7 @@ def _fail(error: Exception, origins: Callable[[str], str]) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # bare `mnx`: its message is the help
         say(message, always=True)
     else:
-        where = origins(message) if code == ExitCode.USAGE else ""
+        where = "" if code == ExitCode.INTERNAL else origins(message)
         say_error(message, f"{hint}; {where}" if where else hint)
     return code
 

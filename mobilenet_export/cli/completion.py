@@ -59,6 +59,33 @@ def formats() -> list[str]:
     return _plugins("formats")
 
 
+def inputs() -> list[str]:
+    """Return what files take and give."""
+    return ["float32", "uint8", "int8"]
+
+
+def paddings() -> list[str]:
+    """Return how layers of stride 2 are padded."""
+    return ["symmetric", "tensorflow"]
+
+
+def precisions() -> list[str]:
+    """Return the precisions that networks are compared in."""
+    return ["fp32", "int8"]
+
+
+def published() -> list[str]:
+    """Return the networks that figures were published of, by width and resolution."""
+    from mobilenet_export.published import read_published  # noqa: PLC0415
+
+    return [one.arch for one in read_published()]
+
+
+def reports() -> list[str]:
+    """Return the forms of a report for CI."""
+    return ["md", "junit"]
+
+
 def _plugins(package: str) -> list[str]:
     from mobilenet_export.plugins import plugin_names  # noqa: PLC0415
 

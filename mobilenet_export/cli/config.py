@@ -12,7 +12,7 @@ def config_command(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
-    """Show which options mnx.toml and environment variables set here, and where.
+    """Show which options mnx.toml and environment variables set here, and where; a wrong value is an error.
 
     The first of these that sets an option wins: the command, an environment variable, mnx.toml, the default.
     mnx.toml is looked for in this folder and its parents; paths in it are relative to its folder. A key is an
@@ -38,6 +38,7 @@ def config_command(
     tree = context.find_root().command
     assert isinstance(tree, TyperGroup)
     found = settings.effective(tree, context.find_root().obj)
+    settings.check_names(tree, found)
     if as_json:
         terminal.print_json(
             [

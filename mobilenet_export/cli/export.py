@@ -42,7 +42,11 @@ def export_command(
     ] = None,
     padding: Annotated[
         str | None,
-        typer.Option(help="Of a checkpoint's stride-2 layers: symmetric or tensorflow.", metavar="KIND"),
+        typer.Option(
+            help="Of a checkpoint's stride-2 layers: symmetric or tensorflow.",
+            metavar="KIND",
+            autocompletion=completion.paddings,
+        ),
     ] = None,
     eps: Annotated[
         float | None,
@@ -63,6 +67,7 @@ def export_command(
             help="What files take, comma-separated: float32, uint8 (a camera's pixels), int8; "
             "default float32, of int8 files uint8 too.",
             metavar="LIST",
+            autocompletion=completion.inputs,
         ),
     ] = None,
     softmax: Annotated[

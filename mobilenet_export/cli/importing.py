@@ -38,7 +38,12 @@ def import_command(
         typer.Option(help="Refuse another number; 1001 keeps a TF-slim background class.", metavar="N"),
     ] = None,
     padding: Annotated[
-        str | None, typer.Option(help="Of stride-2 layers: symmetric or tensorflow.", metavar="KIND")
+        str | None,
+        typer.Option(
+            help="Of stride-2 layers: symmetric or tensorflow.",
+            metavar="KIND",
+            autocompletion=completion.paddings,
+        ),
     ] = None,
     eps: Annotated[
         float | None, typer.Option(help="Of the BatchNorms.", metavar="E", show_default="its layout's")

@@ -38,14 +38,19 @@ def pick_command(
         float | None, typer.Option(help="Most memory of the process, Python included.", metavar="MIB")
     ] = None,
     min_top1: Annotated[float | None, typer.Option(help="Least top-1.", metavar="PERCENT")] = None,
-    arch: Annotated[str | None, typer.Option(help="v1, v2; default both.", metavar="LIST")] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(help="v1, v2; default both.", metavar="LIST", autocompletion=completion.published),
+    ] = None,
     widths: Annotated[
         str | None, typer.Option(help="Default those with a published top-1.", metavar="LIST")
     ] = None,
     resolutions: Annotated[
         str | None, typer.Option(help="Default those with a published top-1.", metavar="LIST")
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, int8.", metavar="LIST")] = "fp32,int8",
+    precision: Annotated[
+        str, typer.Option(help="fp32, int8.", metavar="LIST", autocompletion=completion.precisions)
+    ] = "fp32,int8",
     runtime: Annotated[
         list[str] | None,
         typer.Option(

@@ -18,7 +18,9 @@ from typing import Any
 
 import typer
 from typer.core import TyperGroup, TyperOption
+from typer.exceptions import TyperException
 
+from mobilenet_export.cli import completion
 from mobilenet_export.errors import DamagedInputError, UsageError, unknown_name
 
 FILE = "mnx.toml"
@@ -159,13 +161,12 @@ class _Reader:
         where = self._where((*command, key))
         if _name(option) in _NOT_IN_A_FILE:
             raise UsageError(f"{where}: {key} cannot be set in a file", f"set {variable(command, key)}")
-        kind, fits = _type(option)
+        _, fits = _type(option)
         items = value if option.multiple and isinstance(value, list) else [value]
+        setting = Setting(command, _name(option), option.name, self._resolve(option, value), where)
         if isinstance(value, list) != option.multiple or not all(type(item) in fits for item in items):
-            raise UsageError(
-                f"{where}: {key} must be {kind}", f"`{' '.join(('mnx', *command))} --help` says more"
-            )
-        return Setting(command, _name(option), option.name, self._resolve(option, value), where)
+            raise _wrong_type(setting, option)
+        return setting
 
     def _resolve(self, option: TyperOption, value: Any) -> Any:
         """Take a path relative to the file's folder: of a file, or of a variant or recipe that is one."""
@@ -189,6 +190,14 @@ def _type(option: TyperOption) -> tuple[str, tuple[type, ...]]:
     return kinds.get(option.type_descriptor.annotation, text)
 
 
+def _wrong_type(setting: Setting, option: TyperOption) -> UsageError:
+    kind, _ = _type(option)
+    return UsageError(
+        f"{setting.source}: {setting.option.strip('-')} must be {kind}, not {setting.value!r}",
+        f"`{' '.join(('mnx', *setting.command))} --help` says more",
+    )
+
+
 def _lines(text: str) -> Mapping[Place, int]:
     """Where tables and keys stand; one that is written in a rarer way is not found."""
     found: dict[Place, int] = {}
@@ -208,13 +217,52 @@ def _split(key: str) -> Place:
 
 def read_variables(tree: TyperGroup) -> tuple[Setting, ...]:
     """Return the settings of the environment."""
-    found = []
+    return tuple(setting for setting, _ in _variables(tree))
+
+
+def _variables(tree: TyperGroup) -> Iterator[tuple[Setting, TyperOption]]:
     for command, option in options(tree):
         names = [name for name in option.envvar or [] if os.environ.get(name)]
         if names:
             value = os.environ[names[0]]
-            found.append(Setting(command, _name(option), option.name, value, names[0]))
-    return tuple(found)
+            yield Setting(command, _name(option), option.name, value, names[0]), option
+
+
+def check_variables(tree: TyperGroup) -> None:
+    """Refuse a variable that is not of its option's type.
+
+    Raises:
+        UsageError: It names the first.
+    """
+    for setting, option in _variables(tree):
+        context = typer.Context(tree)
+        try:
+            option.process_value(context, option.value_from_envvar(context))
+        except TyperException:
+            raise _wrong_type(setting, option) from None
+
+
+def check_names(tree: TyperGroup, found: Sequence[Setting]) -> None:
+    """Refuse names that are none of those which the shell would complete; a path is not looked for.
+
+    Raises:
+        UsageError: It names the first.
+    """
+    by_place = {(command, _name(option)): option for command, option in options(tree)}
+    for setting in found:
+        offer = by_place[setting.command, setting.option].type_descriptor.parameter_info.autocompletion
+        if offer is None or offer is completion.hosts:
+            continue
+        for name in _names(setting.value):
+            if name not in offer() and not name.endswith((".toml", ".onnx")):
+                error = unknown_name(setting.option.strip("-"), name, offer())
+                raise UsageError(f"{setting.source}: {error.message}", error.hint)
+
+
+def _names(value: Any) -> list[str]:
+    """The names in a value, each without the provider or release that may follow it."""
+    words = value if isinstance(value, list) else re.split(r"[,\s]+", str(value))
+    return [re.split("[:=]", word)[0] for word in words if word]
 
 
 def misspelt_variables(tree: TyperGroup) -> Iterator[tuple[str, str]]:
@@ -244,12 +292,25 @@ def effective(tree: TyperGroup, file: Sequence[Setting]) -> tuple[Setting, ...]:
 
 
 def origins(settings: Sequence[Setting], arguments: Sequence[str], message: str) -> str:
-    """Say which options of an error message were set elsewhere than in the command, and where."""
+    """Say which options or values of an error message were set elsewhere than in the command, and where."""
     found = [
         f"{setting.option} is set by {setting.source}"
         for setting in settings
-        if re.search(rf"{setting.option}(?![\w-])", message)
+        if _is_told(setting, message)
         and set(setting.command) <= set(arguments)
         and not any(argument.split("=")[0] == setting.option for argument in arguments)
     ]
     return "; ".join(found)
+
+
+def _is_told(setting: Setting, message: str) -> bool:
+    """Whether a message tells of an option or of its value; of a number or flag, only beside its name."""
+    if _has_word(message, setting.option):
+        return True
+    if isinstance(setting.value, str | list) and not re.fullmatch(r"[\d.]+|true|false", str(setting.value)):
+        return any(_has_word(message, name) for name in (str(setting.value), *_names(setting.value)))
+    return _has_word(message, setting.option.strip("-")) and _has_word(message, str(setting.value))
+
+
+def _has_word(text: str, word: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) is not None

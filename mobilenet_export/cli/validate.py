@@ -43,7 +43,12 @@ def validate_command(
     ] = None,
     report_as: Annotated[
         str | None,
-        typer.Option("--report", help="Print the report for CI instead: md or junit.", metavar="KIND"),
+        typer.Option(
+            "--report",
+            help="Print the report for CI instead: md or junit.",
+            metavar="KIND",
+            autocompletion=completion.reports,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
@@ -64,8 +69,8 @@ def validate_command(
 
     if report_as and as_json:
         raise UsageError("--report and --json both say what is printed", "give one of them")
-    if report_as not in (None, "md", "junit"):
-        raise unknown_name("report", str(report_as), ("md", "junit"))
+    if report_as is not None and report_as not in completion.reports():
+        raise unknown_name("report", report_as, completion.reports())
     request = ValidateRequest(
         targets=tuple(targets),
         spec=find_spec(arch) if arch else None,
