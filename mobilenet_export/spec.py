@@ -114,7 +114,7 @@ class ModelSpec:
         width: Width multiplier.
         resolution_px: Height and width of the input.
         classes: How many.
-        labels: File of class names under `models/`, one a line; `None` where the classes have no names.
+        labels: File of class names under `models/` or beside the TOML, one a line; None where they have no names.
         padding: Of the stride-2 convolutions.
         batch_norm_eps: Added to the variance before the square root.
         preprocess: From photo to input.
@@ -125,6 +125,7 @@ class ModelSpec:
         macs: Multiply-accumulates of one image in the convolutions and the linear layer.
         weights: Published ones that ship with it.
         limits: Of the gate.
+        home: Folder of the labels; None where they ship.
     """
 
     name: str
@@ -144,6 +145,18 @@ class ModelSpec:
     macs: int | None = None
     weights: WeightsSpec | None = None
     limits: Limits = Limits()
+    home: Path | None = None
+
+    @property
+    def labels_path(self) -> Path | None:
+        """Of the class names; None where there are none.
+
+        Raises:
+            MissingError: They are some that ship, and are not there.
+        """
+        if self.labels is None:
+            return None
+        return self.home / self.labels if self.home else shipped_path("models", self.labels)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -234,10 +247,13 @@ def read_spec(path: Path) -> ModelSpec:
 
 
 def _at_home(spec: ModelSpec, folder: Path) -> ModelSpec:
-    """Return the variant with weights that do not ship looked for beside its TOML."""
-    if spec.weights is None or (shipped_path("models") / "weights" / spec.weights.file).is_file():
-        return spec
-    return dataclasses.replace(spec, weights=dataclasses.replace(spec.weights, home=folder))
+    """Return the variant with weights and labels that do not ship looked for beside its TOML."""
+    models = shipped_path("models")
+    if spec.weights and not (models / "weights" / spec.weights.file).is_file():
+        spec = dataclasses.replace(spec, weights=dataclasses.replace(spec.weights, home=folder))
+    if spec.labels and not (models / spec.labels).is_file():
+        spec = dataclasses.replace(spec, home=folder)
+    return spec
 
 
 def spec_from_table(table: dict[str, Any]) -> ModelSpec:
@@ -349,6 +365,7 @@ def is_inside(name: Any) -> bool:
 def spec_to_table(spec: ModelSpec) -> dict[str, Any]:
     """Return the variant as a JSON- and TOML-able table; `spec_from_table` reads it back."""
     table = dataclasses.asdict(spec)
+    del table["home"]
     if spec.weights:
         del table["weights"]["home"]
     return {name: value for name, value in table.items() if value is not None}

@@ -19,7 +19,7 @@ from mobilenet_export.architectures.initialize import initialize
 from mobilenet_export.errors import DamagedInputError, MissingError, UsageError
 from mobilenet_export.pipeline.download import fetch, find_download
 from mobilenet_export.shipped import shipped_path
-from mobilenet_export.spec import find_spec, resize_spec
+from mobilenet_export.spec import find_spec, read_spec, resize_spec
 
 DATA = bytes(range(256)) * 2000
 
@@ -243,6 +243,32 @@ def test_export_takes_downloaded_weights_with_what_is_known_of_them(
     assert again.code == 0
     assert "(kB)" not in again.err
     assert site.asked == ["all"]
+
+
+def test_import_takes_published_weights_with_what_is_known_of_them(
+    site: Site,
+    mnx: Callable[..., Printed],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = build(resize_spec(find_spec("v2"), 0.25, 96, 12))
+    initialize(module, 3)
+    torch.save(module.state_dict(), tmp_path / "x.pth")
+    site.files["/x.pth"] = (tmp_path / "x.pth").read_bytes()
+    pin(site, tmp_path, monkeypatch, data=site.files["/x.pth"], licence="MIT", source="somebody")
+    (tmp_path / "taken.safetensors").touch()
+    assert mnx("import", "own:x", "--out", "taken.safetensors").code == 2
+    assert site.asked == []  # before anything is downloaded
+    printed = mnx("import", "own:x", "--out", "taken.safetensors", "--force", "--source", "somebody else")
+    assert printed.code == 0, printed.err
+    assert "download x.pth (kB)" in printed.err
+    spec = read_spec(tmp_path / "taken.toml")
+    assert spec.summary == "read from own:x: torchvision mobilenet_v2"
+    assert spec.weights
+    assert (spec.weights.licence, spec.weights.source) == ("MIT", "somebody else")
+    printed = mnx("import", "own:y", "--out", "y.safetensors")
+    assert printed.code == 2
+    assert printed.error.startswith("no sha256 is pinned for own:y; known: torchvision:mobilenet_v2, ")
 
 
 def test_an_unknown_name_says_what_is_known(mnx: Callable[..., Printed]) -> None:  # noqa: F811

@@ -629,6 +629,45 @@ def test_an_imported_variant_is_exported_and_validated(
     assert printed.error == "mine.safetensors is not the file that mine names: its sha256 differs"
 
 
+def test_labels_go_with_an_import(
+    keras_file: Path,
+    mnx: Callable[..., Printed],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    names = [f"leaf {index}" for index in range(12)]
+    (tmp_path / "names.txt").write_text("\r\n".join(names), encoding="utf-8")
+    command = ["import", keras_file, "--out", "in/mine.safetensors", "--resolution", 96]
+    printed = mnx(*command, "--labels", "names.txt")
+    assert printed.code == 0, printed.err
+    assert (tmp_path / "in" / "mine.txt").read_text(encoding="utf-8").splitlines() == names
+    exported = mnx("export", "--arch", "in/mine.toml", "--formats", "onnx", "--out", "made")
+    assert exported.code == 0, exported.err
+    assert (tmp_path / "made" / "labels.txt").read_text(encoding="utf-8").splitlines() == names
+    assert str(tmp_path) not in (tmp_path / "made" / "mnx.json").read_text(encoding="utf-8")
+    # of the variant, they are not where another import lies
+    again = mnx("import", keras_file, "--out", "new/mine.safetensors", "--arch", "in/mine.toml")
+    assert again.code == 0, again.err
+    assert read_spec(tmp_path / "new" / "mine.toml").labels is None
+
+
+def test_labels_that_do_not_fit_leave_nothing(
+    keras_file: Path,
+    mnx: Callable[..., Printed],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.txt").write_text("a\nb\n", encoding="utf-8")
+    printed = mnx("import", keras_file, "--out", "in/x.safetensors", "--labels", "mine.txt")
+    assert printed.code == 2
+    assert printed.error == "mine.txt: 2 class names, but the network has 12 classes"
+    printed = mnx("import", keras_file, "--out", "in/x.safetensors", "--labels", "nowhere.txt")
+    assert printed.code == 2
+    assert printed.error == "nowhere.txt: No such file or directory"
+    assert not (tmp_path / "in").exists()
+    printed = mnx("import", keras_file, "--out", "mine.safetensors", "--labels", "mine.txt", "--force")
+    assert printed.code == 2
+    assert printed.error == "mine.txt is the labels itself"
+
+
 def test_an_override_is_in_the_bundles_provenance_and_holds_when_it_is_validated(
     trained: State,
     mnx: Callable[..., Printed],  # noqa: F811

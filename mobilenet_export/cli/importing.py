@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 def import_command(
     checkpoint: Annotated[
-        Path, typer.Argument(help=".safetensors, .pth, .keras, .h5, .pb, .onnx.", metavar="FILE")
+        Path,
+        typer.Argument(
+            help=".safetensors, .pth, .keras, .h5, .pb, .onnx; or torchvision:… to download.", metavar="FILE"
+        ),
     ],
     out: Annotated[
-        Path, typer.Option(help="Weights; beside them x.toml (and x.md).", metavar="x.safetensors")
+        Path, typer.Option(help="Weights; beside them x.toml (and x.md, x.txt).", metavar="x.safetensors")
     ],
     card: Annotated[bool, typer.Option("--card", help="Also write a card, x.md.")] = False,
     arch: Annotated[
@@ -50,6 +53,9 @@ def import_command(
     ] = None,
     mean: Annotated[str | None, typer.Option(help="R,G,B of pixels in 0 to 1.", metavar="LIST")] = None,
     std: Annotated[str | None, typer.Option(help="R,G,B of pixels in 0 to 1.", metavar="LIST")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Class names, one a line; kept as x.txt.", metavar="FILE")
+    ] = None,
     licence: Annotated[str, typer.Option(help="Of the weights, as SPDX name.", metavar="NAME")] = "",
     source: Annotated[str, typer.Option(help="Who made the weights.", metavar="TEXT")] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
@@ -64,6 +70,8 @@ def import_command(
     Examples:
       mnx import my.pth --out my.safetensors --card
       mnx import mobilenet.keras --out mine.safetensors
+      mnx import torchvision:mobilenet_v2 --out theirs.safetensors
+      mnx import my.pth --out my.safetensors --labels my.txt
       mnx import frozen.pb --out google.safetensors --licence Apache-2.0 --classes 1001
       mnx import model.onnx --out mine.safetensors --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5
     """  # noqa: D301 (click keeps the lines after a backspace as they are)
@@ -72,9 +80,8 @@ def import_command(
 
     trained = Trained(padding, eps, three_numbers("--mean", mean), three_numbers("--std", std))
     spec, given = said_of_it(arch, Size(width, resolution, classes), trained)
-    request = ImportRequest(checkpoint, out, spec, given, card, licence, source, force)
-    with terminal.progress("load torch and import", 0):
-        imported = import_checkpoint(request)
+    request = ImportRequest(checkpoint, out, spec, given, card, licence, source, labels, force)
+    imported = import_checkpoint(request, terminal.progress)
     terminal.say(f"recognised: {imported.description}")
     if as_json:
         terminal.print_json(_json(imported))

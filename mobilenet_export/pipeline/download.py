@@ -47,6 +47,11 @@ class Download:
     weights: WeightsSpec
 
 
+def is_published(name: str) -> bool:
+    """Whether a name is of weights that can be had, such as `torchvision:mobilenet_v2`, not of a file."""
+    return ":" in name and not Path(name).exists()
+
+
 def find_download(name: str) -> Download:
     """Return the entry of that name in the shipped list, or in the one that MNX_DOWNLOADS names.
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mobilenet_export.errors import UsageError
+from mobilenet_export.pipeline.download import fetch, find_download, is_published
 from mobilenet_export.pipeline.evidence import printable
-from mobilenet_export.pipeline.reference import open_checkpoint
+from mobilenet_export.pipeline.reference import class_names, open_checkpoint
+from mobilenet_export.pipeline.stages import Progress, Stages, silent
 from mobilenet_export.scratch import scratch_folder
-from mobilenet_export.spec import FILE_NAME, Given, ModelSpec, WeightsSpec, spec_to_table
+from mobilenet_export.spec import FILE_NAME, Given, ModelSpec, WeightsSpec, find_spec, spec_to_table
 
 SUFFIX = ".safetensors"
 
@@ -22,13 +24,14 @@ class ImportRequest:
     """What to import.
 
     Attributes:
-        checkpoint: The file.
-        out: Of the weights; the variant and the card lie beside it.
+        checkpoint: The file, or the name of published weights, such as `torchvision:mobilenet_v2`.
+        out: Of the weights; the variant, the card and the class names lie beside it.
         spec: The variant that the checkpoint is said to be, at any size; None finds it.
         given: What the user says of it.
         card: Also write a card.
         licence: Of the weights; empty where it is not known.
         source: Who made them; empty where it is not known.
+        labels: File of class names; None for the variant's.
         force: Replace files that are there.
     """
 
@@ -39,6 +42,7 @@ class ImportRequest:
     card: bool = False
     licence: str = ""
     source: str = ""
+    labels: Path | None = None
     force: bool = False
 
     @property
@@ -47,9 +51,11 @@ class ImportRequest:
         out = {
             "weights": self.out,
             "card": self.out.with_suffix(".md"),
+            "labels": self.out.with_suffix(".txt"),
             "variant": self.out.with_suffix(".toml"),
         }
-        return {kind: path for kind, path in out.items() if self.card or kind != "card"}
+        asked = {"card": self.card, "labels": self.labels is not None}
+        return {kind: path for kind, path in out.items() if asked.get(kind, True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +73,38 @@ class Imported:
     files: Mapping[Path, bytes]
 
 
-def import_checkpoint(request: ImportRequest) -> Imported:
-    """Write a checkpoint's weights in our own form, with a variant and a card.
+def import_checkpoint(request: ImportRequest, progress: Progress = silent) -> Imported:
+    """Write a checkpoint's weights in our own form, with a variant, a card and class names.
 
     Raises:
         UsageError, MissingError, DamagedInputError: What the user can mend; nothing is left behind.
     """
     _check_places(request)
-    fitted = open_checkpoint(request.checkpoint, request.spec, request.given)
-    from mobilenet_export.architectures.checkpoint import load_fitted, spell  # noqa: PLC0415 (imports torch)
+    origin = request.checkpoint.name
+    request, known = _downloaded(request, progress)
+    with Stages(progress)("load torch and import"):
+        fitted = open_checkpoint(request.checkpoint, request.spec, request.given)
+        from mobilenet_export.architectures.checkpoint import load_fitted, spell  # noqa: PLC0415 (imports torch)
 
-    loaded = load_fitted(fitted)
+        loaded = load_fitted(fitted)
     data = spell(loaded.module)
+    names = class_names(fitted.spec, request.labels) if request.labels else ()
+    own = request.paths["labels"].name if names else None
     name = request.out.stem
     weights = WeightsSpec(
         name=name,
         file=request.out.name,
         sha256=hashlib.sha256(data).hexdigest(),
-        licence=request.licence,
-        source=request.source,
+        licence=request.licence or (known.licence if known else ""),
+        source=request.source or (known.source if known else ""),
         card=request.paths["card"].name if request.card else "",
     )
     spec = dataclasses.replace(
         fitted.spec,
         name=name,
         alias=None,
-        summary=f"read from {printable(request.checkpoint.name)}: {fitted.title}",
+        summary=f"read from {printable(origin)}: {fitted.title}",
+        labels=own or (None if fitted.spec.home else fitted.spec.labels),
         parameters=sum(parameter.numel() for parameter in loaded.module.parameters()),
         macs=None,
         weights=weights,
@@ -100,11 +112,22 @@ def import_checkpoint(request: ImportRequest) -> Imported:
     contents = {
         "weights": data,
         "card": _card(spec, weights, fitted.checkpoint.sha256, fitted.description).encode(),
+        "labels": "".join(f"{label}\n" for label in names).encode(),
         "variant": to_toml(spec).encode(),
     }
     files = {path: contents[kind] for kind, path in request.paths.items()}
     _write(files)
     return Imported(spec, fitted.description, files)
+
+
+def _downloaded(request: ImportRequest, progress: Progress) -> tuple[ImportRequest, WeightsSpec | None]:
+    """The request with published weights as its file, where it names some, and what is known of those."""
+    if not is_published(str(request.checkpoint)):
+        return request, None
+    found = find_download(str(request.checkpoint))
+    file = fetch(found, progress)
+    spec = request.spec or find_spec(found.arch)
+    return dataclasses.replace(request, checkpoint=file, spec=spec), found.weights
 
 
 def _check_places(request: ImportRequest) -> None:
@@ -117,8 +140,9 @@ def _check_places(request: ImportRequest) -> None:
     for path in request.paths.values():
         if path.exists() and not request.force:
             raise UsageError(f"{path} exists", "give --force to replace it, or another --out")
-        if path.exists() and path.samefile(request.checkpoint):
-            raise UsageError(f"{path} is the checkpoint itself", "give another --out")
+        for kind, own in (("checkpoint", request.checkpoint), ("labels", request.labels)):
+            if own and own.exists() and path.exists() and path.samefile(own):
+                raise UsageError(f"{path} is the {kind} itself", "give another --out")
 
 
 def _write(files: Mapping[Path, bytes]) -> None:

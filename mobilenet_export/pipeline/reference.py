@@ -11,7 +11,6 @@ from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.graph import Graph, Softmax
 from mobilenet_export.passes.fold_normalization import fold_normalization
 from mobilenet_export.runtimes import Session, runtime
-from mobilenet_export.shipped import shipped_path
 from mobilenet_export.spec import Given, ModelSpec
 
 if TYPE_CHECKING:
@@ -197,7 +196,7 @@ def class_names(spec: ModelSpec, labels: Path | None) -> tuple[str, ...]:
         UsageError: There is no such file, or it names another number of classes.
         DamagedInputError: The file is not UTF-8 text.
     """
-    path = labels or (shipped_path("models", spec.labels) if spec.labels else None)
+    path = labels or spec.labels_path
     if path is None:
         return tuple(f"class {index}" for index in range(spec.classes))
     try:
