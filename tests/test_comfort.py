@@ -270,7 +270,7 @@ def test_config_takes_every_name_that_a_command_takes(mnx: Run, tmp_path: Path) 
         "device = 'pi4'\n[pick]\ndevice = 'pi@kitchen'\nprecision = 'fp32,int8'\narch = 'v1'\n"
     )
     code, out, _ = mnx("config")
-    assert (code, len(out.splitlines())) == (0, 10)
+    assert (code, len(out.splitlines())) == (0, 11)
 
 
 def test_completion_offers_what_there_is() -> None:
@@ -307,15 +307,31 @@ def test_config_shows_what_is_set_and_where(
     code, out, _ = mnx("config")
     assert code == 0
     assert out == (
-        "mnx export --int8 = True (mnx.toml:2)\n"
-        "mnx export --arch = 'v1' (MNX_EXPORT_ARCH)\n"
-        "mnx pick --ssh-config = 'my_config' (MNX_SSH_CONFIG)\n"
-        "mnx deploy --ssh-config = 'my_config' (MNX_SSH_CONFIG)\n"
+        "option                   set by           value\n"
+        "mnx export --int8        mnx.toml:2       True\n"
+        "mnx export --arch        MNX_EXPORT_ARCH  'v1'\n"
+        "mnx pick --ssh-config    MNX_SSH_CONFIG   'my_config'\n"
+        "mnx deploy --ssh-config  MNX_SSH_CONFIG   'my_config'\n"
     )
     document = json.loads(mnx("config", "--json")[1])
     assert document[0] == {
         "command": "mnx export", "option": "--int8", "value": True, "source": "mnx.toml:2"
     }  # fmt: skip
+
+
+def test_what_is_set_and_the_variants_fit_60_columns(
+    mnx: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = "photos of leaves in autumn and of some in spring"
+    (tmp_path / "mnx.toml").write_text(f"[calibration.lint]\nlabels = '{photos}'\n")
+    monkeypatch.setenv("MNX_CALIBRATION_LINT_CHECKPOINT", "a/folder/of/mine.pth")
+    monkeypatch.setenv("COLUMNS", "60")
+    for command in ("config", "models"):
+        code, out, _ = mnx(command)
+        assert code == 0
+        assert max(map(len, out.splitlines())) <= 60
+        assert command == "models" or photos in " ".join(out.split())
+    assert "left out for want of room: input, classes; --json has all" in " ".join(out.split())
 
 
 def test_a_removed_working_folder_has_no_settings(

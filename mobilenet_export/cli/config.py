@@ -1,5 +1,6 @@
 """`mnx config`."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -48,9 +49,16 @@ def config_command(
             ]
         )
         return
-    for one in found:
-        command = " ".join(("mnx", *one.command, one.option))
-        terminal.print_text(f"{command} = {one.value!r} ({one.source})\n")
-    if not found:
+    if found:
+        _print(found)
+    else:
         terminal.print_text(f"nothing is set: no {settings.FILE} here or above, no variable of mnx\n")
     terminal.say_next("mnx config --help shows an example file")
+
+
+def _print(found: Sequence[settings.Setting]) -> None:
+    from mobilenet_export.cli.tables import Column, Table, print_table  # noqa: PLC0415 (imports rich)
+
+    columns = (Column("option"), Column("set by"), Column("value", prose=True))
+    rows = [(" ".join(("mnx", *one.command, one.option)), one.source, repr(one.value)) for one in found]
+    print_table(terminal.console(), Table(columns, tuple(rows)))

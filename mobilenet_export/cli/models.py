@@ -33,10 +33,10 @@ def models_command(
 def _print(specs: list["ModelSpec"]) -> None:
     from mobilenet_export.cli.tables import Column, Table, print_table  # noqa: PLC0415 (imports rich)
 
-    figures = ("params", "MACs", "input", "classes", "top-1")
+    figures = {"params": 0, "MACs": 0, "input": 2, "classes": 1, "top-1": 0}
     columns = [
         Column("--arch"),
-        *(Column(name, right=True) for name in figures),
+        *(Column(name, right=True, spare=spare) for name, spare in figures.items()),
         Column("weights", prose=True),
     ]
     screen = terminal.console()

@@ -16,7 +16,7 @@ from rich.text import Text
 _GAP = "  "
 CHEAP = 10
 """Spare columns from this number on go before names are set above their rows."""
-_PROSE = 28
+_PROSE = 24
 """Columns that prose may be narrowed to before anything else gives way."""
 
 
