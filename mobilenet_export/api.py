@@ -1,7 +1,8 @@
 """The Python API: what `mnx export`, `validate` and `bench` do, as functions that return values and print nothing.
 
 Keywords and defaults are those of the command line (a test compares them). Errors are `mobilenet_export.errors`'
-`MnxError`s, whose hints name options as the command line spells them: `--int8` is the keyword `int8=True`.
+`MnxError`s, whose hints name options as the command line spells them: `--int8` is the keyword `int8=True`. An
+argument of another type than is annotated ends in one, too.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,9 @@ from os import PathLike
 from pathlib import Path
 
 from mobilenet_export.agent.bench import check_threads
+from mobilenet_export.arguments import checked
 from mobilenet_export.checks.latency import Plan
+from mobilenet_export.errors import UsageError
 from mobilenet_export.latency import LatencyReport
 from mobilenet_export.pipeline.bench import BenchRequest, bundle_to_keep, keep_latency, measure_latency
 from mobilenet_export.pipeline.export import Export
@@ -33,6 +36,7 @@ Location = str | PathLike[str]
 """A file or folder."""
 
 
+@checked
 def export(
     model: Location | None = None,
     *,
@@ -123,6 +127,7 @@ def export(
     return export_bundle(export_request(options, progress).request, progress)
 
 
+@checked
 def validate(
     targets: Location | Sequence[Location],
     *,
@@ -174,6 +179,7 @@ def validate(
     return validate_files(request, progress)
 
 
+@checked
 def bench(
     targets: Location | Sequence[Location],
     *,
@@ -234,4 +240,7 @@ def _path(location: Location | None) -> Path | None:
 
 
 def _paths(targets: Location | Sequence[Location]) -> tuple[Path, ...]:
-    return (Path(targets),) if isinstance(targets, str | PathLike) else tuple(map(Path, targets))
+    found = (Path(targets),) if isinstance(targets, str | PathLike) else tuple(map(Path, targets))
+    if not found:
+        raise UsageError("targets names none", "give a bundle, or model files")
+    return found

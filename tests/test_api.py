@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import math
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
 import pytest
 
 import mobilenet_export
@@ -17,7 +19,8 @@ from mobilenet_export import api
 from mobilenet_export.cli.bench import bench_command
 from mobilenet_export.cli.export import export_command
 from mobilenet_export.cli.validate import validate_command
-from mobilenet_export.errors import UsageError
+from mobilenet_export.errors import MnxError, UsageError
+from mobilenet_export.pipeline.stages import silent
 
 README = Path(__file__).parent.parent / "README.md"
 SMALL = {"width": 0.25, "resolution": 96, "weights": "none"}
@@ -90,6 +93,84 @@ def test_nothing_is_printed(bundle: Path, tmp_path: Path, capfd: pytest.CaptureF
     assert len(list(bundle.glob("devices/*.json"))) == 1
     printed = capfd.readouterr()
     assert (printed.out, printed.err) == ("", "")
+
+
+FUNCTIONS = [mobilenet_export.export, mobilenet_export.validate, mobilenet_export.bench]
+KEYWORDS = [
+    (function, keyword) for function in FUNCTIONS for keyword in inspect.signature(function).parameters
+]
+FIRST = {"export": "model", "validate": "targets", "bench": "targets"}
+VALUES: dict[str, list[Any]] = {
+    "a path": ["nowhere", Path("nowhere")],
+    "text": ["nowhere"],
+    "a whole number": [1, 0, -1, 10**200],
+    "a number": [0.5, -1e299, 1e-320, 3],
+    "True or False": [True, False],
+    "3 numbers": [(1.0, 0, 1.0), [2, 2, 2]],
+    "a list of texts": [["onnx"], ("nowhere",), ()],
+    "a list of paths": [["nowhere"], (Path("nowhere"),), ()],
+    "a list of whole numbers": [[1], (0,), ()],
+    "a function": [silent],
+    "nothing at all": [
+        object(), b"x", bytearray(b"x"), {"x"}, {}, 1j, math.nan, math.inf, 10**400, "\0", [None], [[]], (1,),
+        (1, 2, math.nan), [b"x"], np.float32(1), np.ones(3), iter(()), range, type, MnxError,
+    ],
+}  # fmt: skip
+"""Values of every kind that a keyword may be of, by what an error calls it."""
+
+
+@pytest.mark.parametrize(
+    ("function", "keyword"), KEYWORDS, ids=[f"{f.__name__}-{keyword}" for f, keyword in KEYWORDS]
+)
+def test_whatever_a_keyword_is_given_only_our_errors_come_out(
+    function: Callable[..., Any], keyword: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = {FIRST[function.__name__]: "nowhere"}  # so that what fits ends there
+    kinds = set()
+    for value in (value for values in VALUES.values() for value in values):
+        with pytest.raises(MnxError) as caught:
+            function(**first | {keyword: value})
+        assert caught.value.hint
+        refused = re.match(rf"{keyword}=.*: must be (.+)", caught.value.message, re.DOTALL)
+        kinds |= set(refused[1].split(" or ")) if refused else set()
+    allowed = {kind for kind in VALUES if kinds & set(kind.split(" or "))}
+    assert allowed
+    for kind in allowed:
+        for value in VALUES[kind]:
+            with pytest.raises(MnxError) as caught:
+                function(**first | {keyword: value})
+            assert not caught.value.message.startswith(f"{keyword}=")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mobilenet_export.export("v2", width="a"), "width='a': must be a number"),
+        (lambda: mobilenet_export.export("v2", resolution=224.5), "resolution=224.5: must be a whole number"),
+        (lambda: mobilenet_export.export("v2", formats="onnx"), "formats='onnx': must be a list of texts"),
+        (lambda: mobilenet_export.export("v2", mean=(1,)), "mean=(1,): must be 3 numbers"),
+        (lambda: mobilenet_export.export("v2", int8=1), "int8=1: must be True or False"),
+        (lambda: mobilenet_export.export(2), "model=2: must be text or a path"),
+        (lambda: mobilenet_export.validate("x", limit="x"), "limit='x': must be a whole number"),
+        (lambda: mobilenet_export.validate([]), "targets names none"),
+        (
+            lambda: mobilenet_export.validate([b"x"]),
+            "targets=[b'x']: must be text or a path or a list of paths",
+        ),
+        (
+            lambda: mobilenet_export.bench("x", threads=("x",)),
+            "threads=('x',): must be a whole number or a list of whole numbers",
+        ),
+        (lambda: mobilenet_export.bench("x", progress=1), "progress=1: must be a function"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_by_its_keyword(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        call()
+    assert caught.value.message == message
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
