@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 TORCH ?= torch==2.13.0$(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),+cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export test test-legacy test-sweep test-wheel test-arm test-ssh test-adb test-mediapipe test-import test-phone test-report fuzz test-kill test-pick reproduce coverage phone-assets accuracy compare clean
+.PHONY: help setup export test test-legacy test-sweep test-wheel test-completion test-arm test-ssh test-adb test-mediapipe test-import test-phone test-report fuzz test-kill test-pick reproduce coverage phone-assets accuracy compare clean
 
 help:
 	@echo "make export                        set up, then export MobileNetV2 with int8 to ./mobilenet_v2_100_224"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-legacy                   our files in tflite-runtime 2.14 and onnxruntime 1.16 (Python 3.11)"
 	@echo "make test-sweep                    6 widths x 4 resolutions of both architectures"
 	@echo "make test-wheel                    an installed wheel finds its data"
+	@echo "make test-completion               Tab in bash, zsh and fish (Debian as root installs them)"
 	@echo "make test-arm                      bundles on emulated Raspberry Pis, in the real aarch64 wheels"
 	@echo "make test-ssh                      mnx deploy to a real sshd (Debian as root installs one)"
 	@echo "make test-adb                      mnx deploy adb to a real adbd for arm64 (Debian as root installs adb)"
@@ -77,6 +78,10 @@ test-sweep: setup
 
 test-wheel: setup
 	$(BIN)/pytest -m slow tests/test_wheel.py
+
+test-completion: setup
+	sh tests/setup_shells.sh
+	$(BIN)/pytest tests/test_comfort.py -k complet
 
 # As root on Debian these two install what they need; elsewhere they skip, and say what is missing.
 test-arm: setup

@@ -34,6 +34,7 @@ VALUES = [
     "machine",
     "bundle",
     "documents",
+    "arguments",
     "errors",
     "scratch",
     "shipped",

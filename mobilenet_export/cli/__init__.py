@@ -32,6 +32,8 @@ from mobilenet_export.cli.terminal import Talk, prepare_streams, say, say_error,
 from mobilenet_export.cli.validate import validate_command
 from mobilenet_export.errors import ExitCode, UsageError, explain_error
 
+_COMPLETES = "_MNX_COMPLETE"
+"""The variable by which a shell asks for completion."""
 EPILOG = (
     "Exit codes: 0 done · 1 a check failed · 2 usage · 3 something is missing (dependency, space, permission) · "
     "4 damaged input · 5 inconclusive · 70 a bug of ours · 130 interrupted · 141 the reader of the output is gone. "
@@ -139,6 +141,8 @@ def run(arguments: list[str] | None = None) -> int:
     set_talk(Talk.NORMAL)
     typed = _talk_first(sys.argv[1:] if arguments is None else arguments)
     tree = command_tree()
+    if _COMPLETES in os.environ:
+        settings.take_as_typed(tree)
     found: tuple[settings.Setting, ...] = ()
     try:
         found = () if _needs_no_settings(typed) else _settings(tree)
@@ -164,7 +168,7 @@ def _talk_first(arguments: list[str]) -> list[str]:
 
 def _needs_no_settings(arguments: list[str]) -> bool:
     """Is for help, the version or the shell's completion, which a damaged file shall not end."""
-    return bool({"-h", "--help", "--version"} & set(arguments)) or "_MNX_COMPLETE" in os.environ
+    return bool({"-h", "--help", "--version"} & set(arguments)) or _COMPLETES in os.environ
 
 
 def _settings(tree: TyperGroup) -> tuple[settings.Setting, ...]:

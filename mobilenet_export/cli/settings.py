@@ -104,6 +104,13 @@ def name_variables(tree: TyperGroup) -> None:
         option.envvar = [variable(command, _name(option)), *([own] if isinstance(own, str) else own)]
 
 
+def take_as_typed(tree: TyperGroup) -> None:
+    """Leave values as they are typed, for completion, which needs no types: typer loads pydantic for them."""
+    for command in commands(tree):
+        for parameter in command.get_params(typer.Context(command, **tree.context_settings)):
+            parameter.process_value = lambda _context, value: value
+
+
 def find_file(folder: Path) -> Path | None:
     """Return the `mnx.toml` of a folder or the nearest parent that has one."""
     found = (parent / FILE for parent in (folder, *folder.parents))
