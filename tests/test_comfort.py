@@ -434,6 +434,35 @@ def imported_by(arguments: list[str], folder: Path, environment: dict[str, str])
     return imported
 
 
+# Interrupts
+
+
+def test_nothing_is_imported_before_an_interrupt_can_be_told() -> None:
+    code = "import sys; before = set(sys.modules); import mobilenet_export.__main__; "
+    code += "print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["mobilenet_export", "mobilenet_export.__main__"]
+
+
+@pytest.mark.parametrize("module", ["mobilenet_export.cli", "typer", "mobilenet_export.spec", "rich.text"])
+def test_an_interrupt_while_python_imports_ends_in_one_message(module: str) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "from mobilenet_export.__main__ import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "models"], capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.INTERRUPTED
+    error, hint = done.stderr.splitlines()
+    assert error == "error: interrupted"
+    assert hint.endswith("the same command starts again")
+
+
 # Completion, in real shells
 
 
