@@ -238,6 +238,7 @@ def test_a_variable_of_a_wrong_type_ends_in_2(
         code, out, err = mnx(command)
         assert (code, out) == (ExitCode.USAGE, "")
         assert err.startswith(f"error: {variable}: {error}\nhint: `mnx ")
+        assert err.endswith(" says more\n")
     assert mnx("--help")[0] == 0
 
 

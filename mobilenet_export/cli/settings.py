@@ -304,6 +304,7 @@ def origins(settings: Sequence[Setting], arguments: Sequence[str], message: str)
         f"{setting.option} is set by {setting.source}"
         for setting in settings
         if _is_told(setting, message)
+        and setting.source not in message
         and set(setting.command) <= set(arguments)
         and not any(argument.split("=")[0] == setting.option for argument in arguments)
     ]
