@@ -292,7 +292,7 @@ def channels(name: str, values: Any) -> tuple[float, ...]:
 
 def _record(kind: Any, table: dict[str, Any], where: str) -> Any:
     """Build a frozen value from a table; refuse unknown and missing names and values of another type."""
-    fields = {entry.name: entry for entry in dataclasses.fields(kind)}
+    fields = {entry.name: entry for entry in dataclasses.fields(kind) if entry.name != "home"}
     if not isinstance(table, dict):
         raise TypeError(f"{where.rstrip('.')} must be a table")
     for name, value in table.items():

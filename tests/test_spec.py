@@ -86,6 +86,7 @@ BAD_LINES = {
     'alias = "v1"': ("softmax = 1", "softmax must be true or false"),
     'architecture = "mobilenet_v1"': ("", "missing field 'architecture'"),
     "macs = 568740352": ("mac = 568740352", "unknown field mac, did you mean macs?"),
+    'labels = "labels/imagenet1k.txt"': ('home = "/"', "unknown field home"),
     'interpolation = "bilinear"': (
         'interpolation = "lanczos"',
         "preprocess.interpolation must be bilinear or bicubic",
