@@ -323,7 +323,7 @@ def test_the_plot_has_the_same_bytes_every_time(mnx: Callable[..., Printed]) -> 
         (["v1", "--width", "7"], 2, "width 7.0 is not within 0.25 to 1.4", "papers"),
         (["v1", "--resolution", "100"], 2, "resolution 100 px is not 96 to 320", "choose"),
         (["text.onnx", "--classes", "10"], 2, "--classes does not go with text.onnx", "leave"),
-        (["v2", "--plot", "x.gif"], 2, "--plot x.gif: neither .png nor .svg", "layers.png"),
+        (["v2", "--plot", "x.gif"], 2, "--plot x.gif: neither .png nor .svg", "name it x.png or x.svg"),
         ([], 2, "Missing argument", "--help"),
     ],
 )
