@@ -49,9 +49,10 @@ def _key_figures(held: Holdings) -> Iterator[tuple[str, str, str]]:
         yield "Parameters", millions(held.parameters), ""
         yield "Multiply-adds", millions(held.macs), "per image"
     full, half, least = map(held.smallest, ("fp32", "fp16", "int8"))
-    yield "fp32 file", megabytes(full), f"fp16: {megabytes(half)}" if half else ""
+    if full:
+        yield "fp32 file", megabytes(full), f"fp16: {megabytes(half)}" if half else ""
     if least:
-        yield "int8 file", megabytes(least), f"{100 * least / full:.0f} % of fp32"
+        yield "int8 file", megabytes(least), f"{100 * least / full:.0f} % of fp32" if full else ""
     int8 = [row for row in held.drift.rows if row.precision == "int8"]
     if int8:
         worst = min(int8, key=lambda row: (row.agreement_percent, row.sqnr_db))
