@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mobilenet_export.architectures import ARCHITECTURES, build
 from mobilenet_export.architectures.blocks import Design, convolution
+from mobilenet_export.architectures.dissect import dissect, trainable
 from mobilenet_export.architectures.initialize import LOGITS_STD, initialize, mosaics
 from mobilenet_export.architectures.layouts import outline
 from mobilenet_export.architectures.plans import Kernel, make_divisible, scaled_channels
@@ -41,6 +42,16 @@ def count_macs(spec: ModelSpec) -> int:
 @pytest.mark.parametrize("spec", SHIPPED, ids=lambda spec: spec.name)
 def test_parameters_and_macs_are_the_networks(spec: ModelSpec) -> None:
     assert (count_parameters(spec), count_macs(spec)) == (spec.parameters, spec.macs)
+
+
+@pytest.mark.parametrize("spec", SHIPPED, ids=lambda spec: spec.name)
+@pytest.mark.parametrize(("width", "resolution_px", "classes"), [(None, None, None), (0.35, 128, 7)])
+def test_both_are_counted_without_torch(
+    spec: ModelSpec, width: float | None, resolution_px: int | None, classes: int | None
+) -> None:
+    px = None if spec.fixed_resolution else resolution_px
+    resized = resize_spec(spec, width, px, classes)
+    assert (trainable(resized), dissect(resized).macs) == (count_parameters(resized), count_macs(resized))
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,22 @@ def test_every_command_has_a_help(command: list[str], mnx: Callable[..., Printed
     assert not printed.err
 
 
+def test_usage_lines_show_arguments_as_they_are_called(mnx: Callable[..., Printed]) -> None:
+    names = {
+        "analyze": "BUNDLE",
+        "bench": "BUNDLE|FILE…",
+        "compat": "BUNDLE|FILE…",
+        "deploy": "HOST… BUNDLE",
+        "export": "[MODEL]",
+        "pick": "[BUNDLE…]",
+        "report": "BUNDLE…",
+        "validate": "BUNDLE|FILE…",
+    }
+    for command, name in names.items():
+        first = mnx(command, "--help").out.splitlines()[0]
+        assert first == f"Usage: mnx {command} [OPTIONS] {name}".rstrip()
+
+
 def test_the_help_lists_every_option_of_the_issue(
     mnx: Callable[..., Printed], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,10 +211,13 @@ def test_a_variant_is_shown_with_its_comparisons(
     for text in (
         "568.7 M MACs; 4,221,032 params: 4,209,088 weights, 11,944 biases",
         "peak activation memory 4.59 MiB fp32, 1.15 MiB int8 (features.1.1.0)",
-        "features.13.0.0 1,057,792  51.8 M  9,437,184   462.4 M 11.2 % 1/8.9",
-        "whole network   4,209,088 568.7 M 29,281,120 4,867.3 M 11.7 % 1/8.6",
-        "project 1×1    512×14×14, ReLU6            64×14×14, linear",
-        "shortcut       none                        adds its input",
+        "features.1.1.0   conv 1×1     64×112×112      2,112  25.7 M  3,136  4,704",
+        "features.13.0.0  1,057,792   51.8 M   9,437,184    462.4 M  11.2 %  1/8.9",
+        "whole network    4,209,088  568.7 M  29,281,120  4,867.3 M  11.7 %  1/8.6",
+        "project 1×1     512×14×14, ReLU6      64×14×14, linear",
+        "shortcut        none                  adds its input",
+        "    14  V1       6       512  1,473,024  287.6 M\n        V2       7     64–96    480,736   96.6 M",
+        "left out for want of room: input; --json has all",
     ):
         assert text in printed.out
     assert "next: mnx export --arch v1 --int8" in printed.err
@@ -242,15 +245,37 @@ def dissect_of(name: str, width: float, resolution_px: int) -> tuple[Layer, ...]
     return dissect(resize_spec(find_spec(name), width, resolution_px, None)).layers
 
 
-def test_a_bundle_is_shown_with_all_its_files(
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize(
+    "name", ["v2", "", "mobilenet_v2_025_96_int8.onnx", "mobilenet_v2_025_96_fp32.tflite"]
+)
+def test_no_layer_breaks_at_any_width(
+    name: str,
+    columns: int,
     bundle: Path,  # noqa: F811
     mnx: Callable[..., Printed],  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    target: list[object] = (
+        ["v2", "--width", "0.25", "--resolution", "96"] if name == "v2" else [bundle / name]
+    )
+    printed = mnx("inspect", *target)
+    assert printed.code == 0, printed.err
+    assert max(map(len, printed.out.splitlines())) <= columns
+    assert "…\n" not in printed.out.replace("mobilenet_v2_025_96_…\n", "")
+    layers = [line.split()[0] for line in printed.out.splitlines() if line.startswith("features.")]
+    assert [one for one in layers if one.endswith((".add", ".conv.2"))] == [
+        layer.name for layer in dissect_of("v2", 0.25, 96) if layer.name.endswith((".add", ".conv.2"))
+    ]
+
+
+def test_a_bundle_is_shown_with_all_its_files(
+    bundle: Path,  # noqa: F811
+    mnx: Callable[..., Printed],  # noqa: F811
+) -> None:
     printed = mnx("inspect", bundle)
     assert printed.code == 0, printed.err
-    assert max(map(len, printed.out.splitlines())) <= 80
     assert f"next: mnx analyze {bundle}" in printed.err
     for file in bundle.glob("*.onnx"):
         assert file.name in printed.out
@@ -298,7 +323,7 @@ def test_the_plot_has_the_same_bytes_every_time(mnx: Callable[..., Printed]) -> 
         (["v1", "--width", "7"], 2, "width 7 is not within 0.25 to 1.4", "papers"),
         (["v1", "--resolution", "100"], 2, "resolution 100 px is not 96 to 320", "choose"),
         (["text.onnx", "--classes", "10"], 2, "--classes does not go with text.onnx", "leave"),
-        (["v2", "--plot", "x.gif"], 2, "--plot x.gif: neither .png nor .svg", "layers.png"),
+        (["v2", "--plot", "x.gif"], 2, "--plot x.gif: neither .png nor .svg", "name it x.png or x.svg"),
         ([], 2, "Missing argument", "--help"),
     ],
 )

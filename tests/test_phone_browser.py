@@ -31,7 +31,7 @@ from mobilenet_export.phone.address import lan_address
 from mobilenet_export.phone.assets import ASSETS, find_resources
 from mobilenet_export.pipeline.export import ExportRequest, export
 from mobilenet_export.recipe import find_recipe
-from mobilenet_export.spec import Preprocess, find_spec, spec_from_table
+from mobilenet_export.spec import Preprocess, find_spec, resize_spec, spec_from_table
 
 api = pytest.importorskip("playwright.sync_api", reason="make test-phone installs playwright")
 
@@ -41,7 +41,8 @@ pytestmark = [
 ]
 
 PICTURES = Path(__file__).parent.parent / "build" / "phone"
-LONGEST_MS = 120_000
+LONGEST_MS = 300_000
+"""A wait for a page on a busy machine; on a quiet one twelve files take half a minute."""
 QUIET = (
     "--disable-quic",
     "--no-first-run",
@@ -81,6 +82,16 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def pixels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, small, in fp32 and fp16 files that take pixels."""
+    out = tmp_path_factory.mktemp("browser") / "pixels"
+    spec = resize_spec(find_spec("v2"), None, 96, None)
+    forms, recipe = ("onnx", "ort", "tflite"), find_recipe("int8-fast")
+    export(ExportRequest(spec, out, ("fp32", "fp16"), forms, recipe, io=("uint8",)))
+    return out
+
+
+@pytest.fixture(scope="module")
 def launch() -> Iterator[Callable[..., Any]]:
     """Start Chromium; each start with other flags is another browser."""
     with api.sync_playwright() as playwright:
@@ -112,7 +123,7 @@ class Command:
         return self.url.split("/#")[0]
 
     def end(self) -> tuple[int, str, str]:
-        out, talk = self.process.communicate(timeout=30)
+        out, talk = self.process.communicate(timeout=LONGEST_MS / 1000)
         return self.process.returncode, out, talk
 
 
@@ -233,6 +244,19 @@ def test_plain_http_from_the_printed_address_to_the_report(bundle: Path, launch:
     (PICTURES / "table.txt").write_text(
         f"{out}\nassets: {assets_bytes():,} bytes compressed\n", encoding="utf-8"
     )
+
+
+def test_float_files_take_pixels(pixels: Path, launch: Callable[..., Any]) -> None:
+    with phone(pixels, "--once") as command:
+        with opened(launch(), command) as page:
+            rows = measured(page)
+        assert command.end()[0] == 0
+    runtimes = {"ONNX": "onnxruntime-web", "ORT": "onnxruntime-web", "TFLite": "litert.js"}
+    assert {key: verdict for key, (verdict, _) in rows.items()} == {
+        (f"{precision} {form}, RGB", runtime): "pass"
+        for precision in ("fp32", "fp16")
+        for form, runtime in runtimes.items()
+    }
 
 
 def assets_bytes() -> int:

@@ -339,7 +339,7 @@ def test_a_run_that_was_killed_goes_on_from_there(mnx: Mnx, cache: Path) -> None
         (("--dask", "tcp://x"), 2, "are of --data", "--data DIR"),
         (("no-such-bundle", "--data", "."), 2, "is not a bundle", "mnx export"),
         (("no-such-bundle",), 2, "the top-1 of your bundles is not known", "--data DIR"),
-        (("--plot", "a.pdf"), 2, "neither .png nor .svg", ".png"),
+        (("--plot", "a.pdf"), 2, "neither .png nor .svg", "name it a.png or a.svg"),
         (("--device", "/"), 2, "", ""),
     ],
 )

@@ -19,6 +19,7 @@ from conftest import FEW_IMAGES, Exported
 from test_cli import Printed, mnx  # noqa: F401 (a fixture)
 
 from mobilenet_export import images
+from mobilenet_export.architectures.dissect import dissect, trainable
 from mobilenet_export.bundle import CALIBRATION, DOCUMENT, LAYERS, REPORT, RESULTS, read_bundle
 from mobilenet_export.checks.metrics import sqnr_db
 from mobilenet_export.deployment.parcel import pack
@@ -440,7 +441,15 @@ def test_several_bundles_are_compared_on_one_page(
     assert "<fp32>" not in pages[0].read_text()
     page = Page(pages[0].read_text())
     assert "3 bundles side by side" in page.text
-    for words in ("copybundleonly <fp32>", "int8 ONNX in onnxruntime", "copy: int8 ONNX", "bias correction"):
+    spec = read_bundle(bundle).spec()
+    for words in (
+        "Parameters" + 3 * f"{trainable(spec) / 1e6:.2f} M",
+        "Multiply-adds" + 3 * f"{dissect(spec).macs / 1e6:.2f} M",
+        "copybundleonly <fp32>",
+        "int8 ONNX in onnxruntime",
+        "copy: int8 ONNX",
+        "bias correction",
+    ):
         assert words in page.text
 
 

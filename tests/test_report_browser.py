@@ -27,7 +27,7 @@ pytestmark = [
 
 PICTURES = Path(__file__).parent.parent / "build" / "report"
 MOST_BYTES = 2_000_000
-WIDTHS = (360, 1280)
+WIDTHS = (360, 412, 768, 1280)
 READABLE_PX = 8.5
 CONTRAST = 4.5
 """Of text to what is behind it. Source: WCAG 2.2, success criterion 1.4.3."""
@@ -111,6 +111,23 @@ def test_a_page_fits_its_window_and_can_be_read(opened: Any, width: int) -> None
         assert min(one["left"], one["right"]) >= -1
         assert one["smallest"] >= READABLE_PX
     assert opened.evaluate("[...document.images].every(one => one.complete && one.naturalWidth > 0)")
+
+
+def test_rows_of_figures_are_full(opened: Any) -> None:
+    """A page that compares has none."""
+    rows = opened.evaluate(
+        """() => [...document.querySelectorAll(".figures > div")].map(one => one.getBoundingClientRect().top)
+          .reduce((rows, top) => ({ ...rows, [top]: (rows[top] ?? 0) + 1 }), {})"""
+    )
+    assert len(set(rows.values())) <= 1, rows
+
+
+def test_two_bundles_stand_side_by_side_on_a_phone(opened: Any) -> None:
+    cut = opened.evaluate(
+        """() => [...document.querySelectorAll(".matrix .scroll")]
+          .filter(one => one.scrollWidth > one.clientWidth).length"""
+    )
+    assert cut == 0
 
 
 def test_words_stand_out_from_what_is_behind_them(opened: Any) -> None:

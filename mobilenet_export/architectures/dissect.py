@@ -19,6 +19,19 @@ def dissect(spec: ModelSpec) -> Anatomy:
     return Anatomy(spec.name, image, tuple(_layers(spec, image)))
 
 
+def trainable(spec: ModelSpec) -> int:
+    """Return how many numbers the variant's training adjusts.
+
+    Files hold one bias a channel, into which BatchNorm's two numbers, and a bias before it, are folded.
+
+    Raises:
+        UsageError: No such architecture; the hint names the nearest.
+    """
+    found = dissect(spec)
+    channels = sum(layer.biases for layer in found.layers if layer.operator != "linear")
+    return found.parameters + channels * (2 if plan(spec).bias else 1)
+
+
 def inspect_variant(spec: ModelSpec) -> Inspection:
     """Return the variant's layers, and both networks at its size.
 

@@ -29,6 +29,7 @@ from mobilenet_export.cli.recipes import recipes_command
 from mobilenet_export.cli.report import report_command
 from mobilenet_export.cli.snippet import snippet_command
 from mobilenet_export.cli.terminal import Talk, prepare_streams, say, say_error, set_talk
+from mobilenet_export.cli.usage import Command
 from mobilenet_export.cli.validate import validate_command
 from mobilenet_export.errors import ExitCode, UsageError, explain_error
 
@@ -55,25 +56,31 @@ calibration = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-calibration.command("lint", short_help="Find what is wrong with a set of images.")(lint_command)
-calibration.command("synth", short_help="Draw procedural images.")(synth_command)
-app.command("export", short_help="Export a network and check it against torch.")(export_command)
-app.command("import", short_help="Turn a checkpoint into weights and a variant.")(import_command)
-app.command("validate", short_help="Check files against the original.")(validate_command)
+calibration.command("lint", cls=Command, short_help="Find what is wrong with a set of images.")(lint_command)
+calibration.command("synth", cls=Command, short_help="Draw procedural images.")(synth_command)
+app.command("export", cls=Command, short_help="Export a network and check it against torch.")(export_command)
+app.command("import", cls=Command, short_help="Turn a checkpoint into weights and a variant.")(import_command)
+app.command("validate", cls=Command, short_help="Check files against the original.")(validate_command)
 app.add_typer(calibration)
-app.command("analyze", short_help="Show which layers int8 loses accuracy in.")(analyze_command)
-app.command("bench", short_help="Measure latency.")(bench_command)
-app.command("pick", short_help="Find the best network within a budget.")(pick_command)
-app.command("compat", short_help="Say which runtimes and devices load the files.")(compat_command)
-app.command("report", short_help="Write a bundle's report.html, or compare several.")(report_command)
-app.command("deploy", short_help="Send a bundle to devices, check and measure it there.")(deploy_command)
-app.command("snippet", short_help="Print the code by which an app runs a file.")(snippet_command)
-app.command("doctor", short_help="Say which runtimes and providers work here.")(doctor_command)
-app.command("inspect", short_help="Show a network layer by layer.")(inspect_command)
-app.command("models", short_help="List the variants.")(models_command)
-app.command("phone", short_help="Run a bundle in the browser of a phone.")(phone_command)
-app.command("config", short_help="Show what mnx.toml and variables set.")(config_command)
-app.command("recipes", short_help="List the int8 recipes, or print one.")(recipes_command)
+app.command("analyze", cls=Command, short_help="Show which layers int8 loses accuracy in.")(analyze_command)
+app.command("bench", cls=Command, short_help="Measure latency.")(bench_command)
+app.command("pick", cls=Command, short_help="Find the best network within a budget.")(pick_command)
+app.command("compat", cls=Command, short_help="Say which runtimes and devices load the files.")(
+    compat_command
+)
+app.command("report", cls=Command, short_help="Write a bundle's report.html, or compare several.")(
+    report_command
+)
+app.command("deploy", cls=Command, short_help="Send a bundle to devices, check and measure it there.")(
+    deploy_command
+)
+app.command("snippet", cls=Command, short_help="Print the code by which an app runs a file.")(snippet_command)
+app.command("doctor", cls=Command, short_help="Say which runtimes and providers work here.")(doctor_command)
+app.command("inspect", cls=Command, short_help="Show a network layer by layer.")(inspect_command)
+app.command("models", cls=Command, short_help="List the variants.")(models_command)
+app.command("phone", cls=Command, short_help="Run a bundle in the browser of a phone.")(phone_command)
+app.command("config", cls=Command, short_help="Show what mnx.toml and variables set.")(config_command)
+app.command("recipes", cls=Command, short_help="List the int8 recipes, or print one.")(recipes_command)
 
 
 def _print_version(context: typer.Context, as_json: bool) -> bool:

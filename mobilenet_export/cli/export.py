@@ -20,7 +20,9 @@ def export_command(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="Your own .onnx file; or a variant, as --arch.", autocompletion=completion.variants
+            help="Your own .onnx file; or a variant, as --arch.",
+            metavar="MODEL",
+            autocompletion=completion.variants,
         ),
     ] = None,
     arch: Annotated[

@@ -27,7 +27,8 @@ def check_plot(path: Path) -> None:
         MissingError: matplotlib is not installed.
     """
     if path.suffix.lower() not in _KINDS:
-        raise UsageError(f"--plot {path}: neither .png nor .svg", "name it layers.png or layers.svg")
+        names = " or ".join(str(path.with_suffix(kind)) for kind in _KINDS)
+        raise UsageError(f"--plot {path}: neither .png nor .svg", f"name it {names}")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--plot {path}: no such folder: {path.parent}", "give a folder that is there")
     if importlib.util.find_spec("matplotlib") is None:

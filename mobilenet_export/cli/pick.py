@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def pick_command(
     bundles: Annotated[
         list[Path] | None,
-        typer.Argument(help="Your own, to choose from instead.", metavar="[BUNDLE…]", show_default=False),
+        typer.Argument(help="Your own, to choose from instead.", metavar="BUNDLE…", show_default=False),
     ] = None,
     max_ms: Annotated[float | None, typer.Option(help="Most latency of one image.", metavar="MS")] = None,
     max_mb: Annotated[

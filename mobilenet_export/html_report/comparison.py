@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mobilenet_export.html_report.figures import Box, Series, draw_error, legend, points_of
 from mobilenet_export.html_report.holdings import Holdings
 from mobilenet_export.html_report.latency import box, figure, nothing_measured
-from mobilenet_export.html_report.markup import Html, notes, paragraph, section, table, tag, text
+from mobilenet_export.html_report.markup import Html, breakable, notes, paragraph, section, table, tag, text
 from mobilenet_export.html_report.page import document, navigation
 from mobilenet_export.html_report.spelling import decibels, megabytes, millions, signed
 
@@ -52,8 +52,8 @@ def _matrix(
 ) -> Html:
     """Return a table with one column per bundle."""
     heads = [first, *(one.name for one in bundles)]
-    cells = [[text(name), *map(text, values)] for name, values in rows]
-    return table(caption, heads, cells, ())
+    cells = [[text(name), *map(breakable, values)] for name, values in rows]
+    return tag("div", table(caption, heads, cells, ()), class_="matrix")
 
 
 def _overview(bundles: Sequence[Named]) -> Html:
@@ -78,8 +78,8 @@ _FACTS: dict[str, Callable[[Holdings], str]] = {
     "Network": lambda held: held.spec.name,
     "Input": lambda held: f"{held.spec.resolution_px} px",
     "Classes": lambda held: f"{held.spec.classes:,}",
-    "Parameters": lambda held: millions(held.spec.parameters) if held.spec.parameters else _NONE,
-    "Multiply-adds": lambda held: millions(held.spec.macs) if held.spec.macs else _NONE,
+    "Parameters": lambda held: millions(held.parameters) if held.parameters else _NONE,
+    "Multiply-adds": lambda held: millions(held.macs) if held.macs else _NONE,
     **{f"Smallest {name} file": _size(name) for name in ("fp32", "fp16", "int8")},
     "Weights": lambda held: held.source["origin"],
     "Recipe": lambda held: str(held.recipe.get("name", _NONE)),

@@ -246,6 +246,7 @@ def draw_latency(boxes: Sequence[Box], alt: str, name: str) -> Html:
         axes.set_ylim(len(boxes) - 0.7, -0.8)
         axes.set_xlim(left=0)
         axes.set_yticks([])
+        axes.xaxis.set_major_formatter("{x:g}")  # a wide "0.0" would stand out on the left
         axes.set_xlabel("ms per inference")
 
     return _draw(f"latency-{name}", alt, height, paint)

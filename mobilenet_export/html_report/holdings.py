@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image
 
 from mobilenet_export.agent.check import EXPECTED, Recorded, changed_files, read_recorded
+from mobilenet_export.architectures import ARCHITECTURES
+from mobilenet_export.architectures.dissect import dissect, trainable
 from mobilenet_export.bundle import CALIBRATION, DOCUMENT, LAYERS, RESULTS, SELF_CHECK, Bundle
 from mobilenet_export.deployment.measure import Check, read_check, read_latency
 from mobilenet_export.documents import parse_json
@@ -121,6 +123,18 @@ class Holdings:
     def kind(self, path: str) -> str:
         """What a file is, in a few words; its name where it is none of the bundle."""
         return next((file.kind for file in self.files if file.path == path), path)
+
+    @property
+    def parameters(self) -> int | None:
+        """Trainable numbers: as the variant says, else counted; None of a network that is no variant."""
+        known = self.spec.architecture in ARCHITECTURES
+        return self.spec.parameters or (trainable(self.spec) if known else None)
+
+    @property
+    def macs(self) -> int | None:
+        """Multiply-accumulates of one image, likewise."""
+        known = self.spec.architecture in ARCHITECTURES
+        return self.spec.macs or (dissect(self.spec).macs if known else None)
 
     @property
     def judges_int8(self) -> bool:

@@ -13,6 +13,8 @@ Html = NewType("Html", str)
 
 _VOID = ("img", "meta", "wbr")
 _UNIT = re.compile(r"(?<=\d) (?=%|dB|ms|px|MB|M\b)")
+_WORD = re.compile(r"(?<=[_/])|(?<=\.)(?=\D)|(?<=\D\.)")
+"""Where a word of a name begins; a number is one word."""
 
 
 def text(value: object) -> Html:
@@ -20,10 +22,14 @@ def text(value: object) -> Html:
     return Html(html.escape(_UNIT.sub("\N{NO-BREAK SPACE}", printable(str(value)))))
 
 
+def breakable(value: str) -> Html:
+    """Escape text whose names a narrow screen may break where a new word begins."""
+    return join([text(word) for word in _WORD.split(value)], tag("wbr"))
+
+
 def file_name(value: str) -> Html:
-    """Return a file's or layer's name, which a narrow screen breaks where a new word begins."""
-    words = [text(word) for word in re.split(r"(?<=[_./])", value)]
-    return tag("span", join(words, tag("wbr")), class_="file")
+    """Return a file's or layer's name, which a narrow screen may break likewise."""
+    return tag("span", breakable(value), class_="file")
 
 
 def join(parts: Iterable[Html], between: str = "") -> Html:
@@ -60,7 +66,7 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Html]], nu
         numbers: Columns that hold numbers, which are set flush right.
     """
     kinds = ["n" if index in numbers else "" for index in range(len(heads))]
-    head = [_cell("th", text(head), kind, "col") for head, kind in zip(heads, kinds, strict=True)]
+    head = [_cell("th", breakable(head), kind, "col") for head, kind in zip(heads, kinds, strict=True)]
     body = []
     for row in rows:
         cells = [_cell("td", cell, kind) for cell, kind in zip(row[1:], kinds[1:], strict=True)]

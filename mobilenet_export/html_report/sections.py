@@ -42,26 +42,22 @@ def head(held: Holdings) -> Html:
 
 
 def _key_figures(held: Holdings) -> Iterator[tuple[str, str, str]]:
-    spec, images = held.spec, f"{held.drift.images} images"
+    """Yield an even number of figures, so that rows of two, and of three where there are six, come out full."""
+    spec = held.spec
     yield "Input", f"{spec.resolution_px} px", f"{spec.classes:,} classes"
-    if spec.parameters:
-        yield "Parameters", millions(spec.parameters), ""
-    if spec.macs:
-        yield "Multiply-adds", millions(spec.macs), "per image"
-    full = held.smallest("fp32")
-    for precision in ("fp32", "fp16", "int8"):
-        size = held.smallest(precision)
-        if size:
-            yield (
-                f"{precision} file",
-                megabytes(size),
-                f"{100 * size / full:.0f} % of fp32" if size < full else "",
-            )
+    if held.parameters and held.macs:
+        yield "Parameters", millions(held.parameters), ""
+        yield "Multiply-adds", millions(held.macs), "per image"
+    full, half, least = map(held.smallest, ("fp32", "fp16", "int8"))
+    if full:
+        yield "fp32 file", megabytes(full), f"fp16: {megabytes(half)}" if half else ""
+    if least:
+        yield "int8 file", megabytes(least), f"{100 * least / full:.0f} % of fp32" if full else ""
     int8 = [row for row in held.drift.rows if row.precision == "int8"]
     if int8:
         worst = min(int8, key=lambda row: (row.agreement_percent, row.sqnr_db))
-        yield "int8 agreement", f"{worst.agreement_percent:.1f} %", f"of {images}"
-        yield "int8 SQNR", decibels(worst.sqnr_db), f"on {images}"
+        note = f"of {held.drift.images} images, SQNR\N{NO-BREAK SPACE}{decibels(worst.sqnr_db)}"
+        yield "int8 agreement", f"{worst.agreement_percent:.1f} %", note
 
 
 def files(held: Holdings) -> Html:
