@@ -56,31 +56,29 @@ calibration = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-calibration.command("lint", cls=Command, short_help="Find what is wrong with a set of images.")(lint_command)
-calibration.command("synth", cls=Command, short_help="Draw procedural images.")(synth_command)
-app.command("export", cls=Command, short_help="Export a network and check it against torch.")(export_command)
-app.command("import", cls=Command, short_help="Turn a checkpoint into weights and a variant.")(import_command)
-app.command("validate", cls=Command, short_help="Check files against the original.")(validate_command)
+_COMMANDS = (
+    (app, "export", export_command, "Export a network and check it against torch."),
+    (app, "import", import_command, "Turn a checkpoint into weights and a variant."),
+    (app, "validate", validate_command, "Check files against the original."),
+    (app, "analyze", analyze_command, "Show which layers int8 loses accuracy in."),
+    (app, "bench", bench_command, "Measure latency."),
+    (app, "pick", pick_command, "Find the best network within a budget."),
+    (app, "compat", compat_command, "Say which runtimes and devices load the files."),
+    (app, "report", report_command, "Write a bundle's report.html, or compare several."),
+    (app, "deploy", deploy_command, "Send a bundle to devices, check and measure it there."),
+    (app, "snippet", snippet_command, "Print the code by which an app runs a file."),
+    (app, "doctor", doctor_command, "Say which runtimes and providers work here."),
+    (app, "inspect", inspect_command, "Show a network layer by layer."),
+    (app, "models", models_command, "List the variants."),
+    (app, "phone", phone_command, "Run a bundle in the browser of a phone."),
+    (app, "config", config_command, "Show what mnx.toml and variables set."),
+    (app, "recipes", recipes_command, "List the int8 recipes, or print one."),
+    (calibration, "lint", lint_command, "Find what is wrong with a set of images."),
+    (calibration, "synth", synth_command, "Draw procedural images."),
+)
+for _group, _name, _function, _summary in _COMMANDS:
+    _group.command(_name, cls=Command, short_help=_summary)(_function)
 app.add_typer(calibration)
-app.command("analyze", cls=Command, short_help="Show which layers int8 loses accuracy in.")(analyze_command)
-app.command("bench", cls=Command, short_help="Measure latency.")(bench_command)
-app.command("pick", cls=Command, short_help="Find the best network within a budget.")(pick_command)
-app.command("compat", cls=Command, short_help="Say which runtimes and devices load the files.")(
-    compat_command
-)
-app.command("report", cls=Command, short_help="Write a bundle's report.html, or compare several.")(
-    report_command
-)
-app.command("deploy", cls=Command, short_help="Send a bundle to devices, check and measure it there.")(
-    deploy_command
-)
-app.command("snippet", cls=Command, short_help="Print the code by which an app runs a file.")(snippet_command)
-app.command("doctor", cls=Command, short_help="Say which runtimes and providers work here.")(doctor_command)
-app.command("inspect", cls=Command, short_help="Show a network layer by layer.")(inspect_command)
-app.command("models", cls=Command, short_help="List the variants.")(models_command)
-app.command("phone", cls=Command, short_help="Run a bundle in the browser of a phone.")(phone_command)
-app.command("config", cls=Command, short_help="Show what mnx.toml and variables set.")(config_command)
-app.command("recipes", cls=Command, short_help="List the int8 recipes, or print one.")(recipes_command)
 
 
 def _print_version(context: typer.Context, as_json: bool) -> bool:
