@@ -37,6 +37,8 @@ REPORT = "report.html"
 """All of it as a page; written anew by `mnx report`, so no hash of it is kept."""
 EQUALIZATION = "equalization.safetensors"
 """Where int8 files hold tensors multiplied per channel: the factors by tensor name, float32 (C,)."""
+EXPORT_AGAIN = "export it again, with --force to replace it"
+"""The next step where a bundle is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,10 @@ class Bundle:
         try:
             data = path.read_bytes()
         except OSError:
-            raise DamagedInputError(
-                f"{path}: listed in {DOCUMENT} but not there", "export the bundle again"
-            ) from None
+            raise DamagedInputError(f"{path}: listed in {DOCUMENT} but not there", EXPORT_AGAIN) from None
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
             raise DamagedInputError(
-                f"{path}: changed since it was exported: its sha256 differs", "export it again"
+                f"{path}: changed since it was exported: its sha256 differs", EXPORT_AGAIN
             )
         return Artifact(name, entry["format"], entry["precision"], data, entry["io"], self._normalization)
 
@@ -94,7 +94,7 @@ class Bundle:
             return spec_from_table(dict(self.document["model"]))
         except (KeyError, TypeError, ValueError, UsageError) as error:
             raise DamagedInputError(
-                f"{self.folder}: its model cannot be read: {error}", "export it again"
+                f"{self.folder}: its model cannot be read: {error}", EXPORT_AGAIN
             ) from None
 
     def equalization(self) -> bytes | None:
@@ -108,7 +108,7 @@ class Bundle:
         if expected is None:
             return None
         if not path.is_file() or hashlib.sha256(data := path.read_bytes()).hexdigest() != expected:
-            raise DamagedInputError(f"{path}: missing, or changed since it was exported", "export it again")
+            raise DamagedInputError(f"{path}: missing, or changed since it was exported", EXPORT_AGAIN)
         return data
 
     def labels(self) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ class Bundle:
         try:
             return tuple(path.read_text(encoding="utf-8").splitlines())
         except (OSError, UnicodeDecodeError):
-            raise DamagedInputError(f"{path}: missing or not UTF-8 text", "export the bundle again") from None
+            raise DamagedInputError(f"{path}: missing or not UTF-8 text", EXPORT_AGAIN) from None
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -153,17 +153,17 @@ def read_bundle(folder: Path) -> Bundle:
     except (KeyError, TypeError, ValueError) as error:
         raise _no_document(path, error) from None
     if len(set(names)) < len(names):
-        raise DamagedInputError(f"{path}: lists a file twice", "export the bundle again")
+        raise DamagedInputError(f"{path}: lists a file twice", EXPORT_AGAIN)
     if not all(is_inside(name) for name in parts) or any(
         not is_inside(name) or Path(name).name != name for name in names
     ):
-        raise DamagedInputError(f"{path}: a file lies outside the bundle", "export the bundle again")
+        raise DamagedInputError(f"{path}: a file lies outside the bundle", EXPORT_AGAIN)
     return Bundle(folder, document)
 
 
 def _no_document(path: Path, error: Exception) -> DamagedInputError:
     reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-    return DamagedInputError(f"{path}: not a bundle's document: {reason}", "export the bundle again")
+    return DamagedInputError(f"{path}: not a bundle's document: {reason}", EXPORT_AGAIN)
 
 
 _FILE = ("path", "format", "precision", "io", "sha256")

@@ -801,7 +801,7 @@ USAGE: dict[str, tuple[list[str], str, str]] = {
     "int8 io without int8": (["--arch", "v2", "--io", "int8"], "--io int8: no float file takes it", "--int8"),
     "missing toml": (["--arch", "my.toml"], "no such file: my.toml", "mnx models"),
     "missing checkpoint": (["--arch", "v2", "--checkpoint", "my.pth"], "my.pth", "path"),
-    "unknown option": (["--arch", "v2", "--int4"], "No such option: --int4", "--help"),
+    "unknown option": (["--arch", "v2", "--int4"], "No such option: --int4", "`mnx export --help`"),
     "not a number": (["--arch", "v2", "--width", "wide"], "Invalid value for '--width'", "--help"),
     "onnx without preprocessing": (["my.onnx"], "does not say how images are preprocessed", "--mean"),
     "onnx with a width": (
@@ -1095,6 +1095,7 @@ def test_a_recipe_prints_as_the_toml_that_it_is(mnx: Callable[..., Printed]) -> 
 def test_a_checkpoint_that_nothing_needs_is_refused(mnx: Callable[..., Printed], tmp_path: Path) -> None:
     made = mnx("export", *SMALL, "--weights", "none", "--out", tmp_path / "plain")
     assert made.code == 0, made.err
+    assert f"next: mnx bench {tmp_path / 'plain'}" in made.err  # photos tell nothing of random weights
     (tmp_path / "other.safetensors").write_bytes(b"")
     printed = mnx("validate", tmp_path / "plain", "--checkpoint", tmp_path / "other.safetensors")
     assert printed.code == ExitCode.USAGE

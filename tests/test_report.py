@@ -466,7 +466,7 @@ def test_names_of_folders_that_are_alike_are_told_apart(
     [
         (["nowhere"], "nowhere is not a bundle: it has no mnx.json", "mnx export"),
         (["{bundle}", "--compare", "--out", "x.html"], "--compare needs two bundles or more", "another"),
-        (["{bundle}", "{bundle}/../copy", "--compare"], "a bundle is named twice", "once"),
+        (["{bundle}", "{bundle}/../copy", "--compare"], "a bundle is named twice", "another"),
         (["{bundle}", "{written}", "--compare"], "--compare writes a page of no bundle's own", "--out"),
         (["{bundle}", "{written}", "--out", "x.html"], "--out is one page", "--compare"),
         (["{bundle}", "--out", "no/x.html"], "--out no/x.html: no such folder", "folder"),

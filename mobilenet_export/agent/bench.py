@@ -12,7 +12,7 @@ import numpy as np
 from mobilenet_export.agent.cold import ColdStart, measure_cold
 from mobilenet_export.agent.request import Engine, pairs
 from mobilenet_export.artifact import Artifact
-from mobilenet_export.bundle import DOCUMENT, SELF_CHECK, Bundle
+from mobilenet_export.bundle import DOCUMENT, EXPORT_AGAIN, SELF_CHECK, Bundle
 from mobilenet_export.checks.latency import Contestant, Plan, race
 from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.graph import FloatArray
@@ -221,7 +221,7 @@ def photo_of(bundle: Bundle) -> Photo:
     try:
         name = bundle.document["self_check"][0]["image"]
     except (KeyError, IndexError):
-        raise DamagedInputError(f"{bundle.folder}: no self-check in {DOCUMENT}", "export it again") from None
+        raise DamagedInputError(f"{bundle.folder}: no self-check in {DOCUMENT}", EXPORT_AGAIN) from None
     return Photo(bundle.folder / SELF_CHECK / name, spec.preprocess)
 
 

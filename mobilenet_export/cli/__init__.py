@@ -202,6 +202,7 @@ def _fail(error: Exception, origins: Callable[[str], str]) -> int:
 def _explain(error: Exception) -> tuple[str, str, int]:
     """Message, hint and exit code of an error."""
     if isinstance(error, TyperException):
-        hint = "`mnx --help` and `mnx COMMAND --help` list the options"
+        at = getattr(error, "ctx", None)
+        hint = f"`{at.command_path if at else 'mnx COMMAND'} --help` lists the options"
         return error.format_message(), hint, ExitCode.USAGE
     return explain_error(error)

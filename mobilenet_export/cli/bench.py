@@ -96,10 +96,11 @@ def print_latency(report: "LatencyReport") -> None:
 
     machine, screen = report.machine, terminal.console()
     print_table(screen, latency_table(report))
+    rounds = len(report.rows[0].rounds_ms)
     lines = [
         f"{machine.cpu}, {machine.cores} cores, {machine.architecture}; {machine.int8}",
         f"{len(report.rows[0].samples_ms)} inferences of each, batch {report.rows[0].batch}, "
-        f"in {len(report.rows[0].rounds_ms)} rounds; ×: how many times as fast as the first row",
+        f"in {rounds} round{'' if rounds == 1 else 's'}; ×: how many times as fast as the first row",
         "p50 to min: ms of a batch; load, first: ms in a process of its own, and MiB its peak",
     ]
     if report.split:

@@ -220,7 +220,9 @@ def _print(result: "Export", request: "ExportRequest") -> None:
         screen.print(text, markup=False, style="dim")
     own = request.checkpoint or request.onnx or _beside_toml(request.spec)
     folder = result.bundle.folder
-    if own:
+    if request.weights == "none":
+        terminal.say_next("mnx bench %s", folder)
+    elif own:
         terminal.say_next("mnx validate %s --checkpoint %s --data FOLDER_OF_YOUR_PHOTOS", folder, own)
     else:
         terminal.say_next("mnx validate %s --data FOLDER_OF_YOUR_PHOTOS", folder)

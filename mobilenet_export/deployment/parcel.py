@@ -12,6 +12,7 @@ from mobilenet_export.bundle import (
     DEVICE,
     DOCUMENT,
     EQUALIZATION,
+    EXPORT_AGAIN,
     LAYERS,
     REPORT,
     RESULTS,
@@ -78,7 +79,7 @@ def check_bundle(bundle: Bundle) -> None:
     bundle.artifacts()
     for name in (RUN, DEVICE):
         if not (bundle.folder / name).is_file():
-            raise UsageError(f"{bundle.folder} does not run on devices: it has no {name}", "export it again")
+            raise UsageError(f"{bundle.folder} does not run on devices: it has no {name}", EXPORT_AGAIN)
 
 
 def pack(bundle: Bundle, formats: Collection[str]) -> Parcel:
@@ -115,7 +116,7 @@ def item_of(path: Path, name: str) -> Item:
                 digest.update(piece)
                 size += len(piece)
     except OSError as error:
-        raise DamagedInputError(f"{path}: {error.strerror}", "export the bundle again") from None
+        raise DamagedInputError(f"{path}: {error.strerror}", EXPORT_AGAIN) from None
     return Item(name, digest.hexdigest(), size, path)
 
 

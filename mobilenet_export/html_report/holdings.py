@@ -11,7 +11,7 @@ from PIL import Image
 from mobilenet_export.agent.check import EXPECTED, Recorded, changed_files, read_recorded
 from mobilenet_export.architectures import ARCHITECTURES
 from mobilenet_export.architectures.dissect import dissect, trainable
-from mobilenet_export.bundle import CALIBRATION, DOCUMENT, LAYERS, RESULTS, SELF_CHECK, Bundle
+from mobilenet_export.bundle import CALIBRATION, DOCUMENT, EXPORT_AGAIN, LAYERS, RESULTS, SELF_CHECK, Bundle
 from mobilenet_export.deployment.measure import Check, read_check, read_latency
 from mobilenet_export.documents import parse_json
 from mobilenet_export.errors import DamagedInputError, MnxError
@@ -23,7 +23,6 @@ from mobilenet_export.report import DriftReport, LayerCurve, curve_from_json, dr
 from mobilenet_export.spec import ModelSpec
 
 _NOT_A_DOCUMENT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-_EXPORT_AGAIN = "export the bundle again"
 _MOST_DEVICE_BYTES = 64 << 20
 
 
@@ -157,12 +156,12 @@ def read_holdings(bundle: Bundle) -> Holdings:
     devices, left_out = _read_devices(bundle.folder / RESULTS)
     try:
         if changed := changed_files(bundle):
-            raise DamagedInputError(f"{bundle.folder}: {changed[0]}", _EXPORT_AGAIN)
+            raise DamagedInputError(f"{bundle.folder}: {changed[0]}", EXPORT_AGAIN)
         bundle.artifacts()
         return _read_document(bundle, read_recorded(bundle), devices, left_out)
     except _NOT_A_DOCUMENT as error:
         raise DamagedInputError(
-            f"{bundle.folder / DOCUMENT}: not a bundle's document: {_reason(error)}", _EXPORT_AGAIN
+            f"{bundle.folder / DOCUMENT}: not a bundle's document: {_reason(error)}", EXPORT_AGAIN
         ) from None
 
 
@@ -238,7 +237,7 @@ def _answers(bundle: Bundle, files: tuple[ModelFile, ...], recorded: Recorded) -
             outputs = recorded.outputs.get(file.path)
             if outputs is None or outputs.shape != (len(recorded.pictures), len(recorded.labels)):
                 where = bundle.folder / SELF_CHECK / EXPECTED
-                raise DamagedInputError(f"{where}: no outputs of {file.path} for every class", _EXPORT_AGAIN)
+                raise DamagedInputError(f"{where}: no outputs of {file.path} for every class", EXPORT_AGAIN)
             found.append(Answers(file, outputs if recorded.spec.softmax else softmax(outputs)))
     return tuple(found)
 
@@ -249,7 +248,7 @@ def _read_curve(path: Path) -> LayerCurve | None:
     try:
         return curve_from_json(parse_json(path.read_bytes()))
     except _NOT_A_DOCUMENT as error:
-        raise DamagedInputError(f"{path}: no layers: {_reason(error)}", _EXPORT_AGAIN) from None
+        raise DamagedInputError(f"{path}: no layers: {_reason(error)}", EXPORT_AGAIN) from None
 
 
 def _read_devices(folder: Path) -> tuple[tuple[Device, ...], tuple[str, ...]]:

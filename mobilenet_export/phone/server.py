@@ -21,6 +21,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from mobilenet_export.bundle import EXPORT_AGAIN
 from mobilenet_export.errors import MissingError, MnxError, explain_error
 from mobilenet_export.phone.assets import PAGE, Resource
 
@@ -221,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             data = resource.path.read_bytes()
         except OSError:
-            self._refuse(HTTPStatus.NOT_FOUND, f"{resource.path.name} is gone", "export the bundle again")
+            self._refuse(HTTPStatus.NOT_FOUND, f"{resource.path.name} is gone", EXPORT_AGAIN)
             return
         extra = {}
         if resource.packed and "gzip" in self.headers.get("Accept-Encoding", ""):

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from mobilenet_export.artifact import Artifact
-from mobilenet_export.bundle import EQUALIZATION, Bundle, read_bundle
+from mobilenet_export.bundle import EQUALIZATION, EXPORT_AGAIN, Bundle, read_bundle
 from mobilenet_export.checks.layer_noise import Factors, Noise, noise_alone
 from mobilenet_export.checks.layer_statistics import TensorSums, tensor_sums
 from mobilenet_export.checks.layers import LayerReport, activation_histogram, layer_rows, weight_histograms
@@ -183,13 +183,11 @@ def read_equalization(bundle: Bundle, graph: Graph) -> Factors:
     try:
         factors = load(data)
     except (SafetensorError, ValueError) as error:
-        raise DamagedInputError(f"{bundle.folder / EQUALIZATION}: {error}", "export it again") from None
+        raise DamagedInputError(f"{bundle.folder / EQUALIZATION}: {error}", EXPORT_AGAIN) from None
     for name, values in factors.items():
         fits = name in graph.shapes and values.shape == graph.shapes[name][:1]
         if not fits or values.dtype != np.float32 or not (np.isfinite(values) & (values > 0)).all():
-            raise DamagedInputError(
-                f"{bundle.folder / EQUALIZATION}: no factors of {name}", "export it again"
-            )
+            raise DamagedInputError(f"{bundle.folder / EQUALIZATION}: no factors of {name}", EXPORT_AGAIN)
     return factors
 
 

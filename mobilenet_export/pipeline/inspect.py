@@ -5,7 +5,7 @@ from pathlib import Path
 from mobilenet_export.architectures import ARCHITECTURES
 from mobilenet_export.architectures.dissect import side_by_side
 from mobilenet_export.artifact import Artifact
-from mobilenet_export.bundle import read_bundle
+from mobilenet_export.bundle import EXPORT_AGAIN, read_bundle
 from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.formats import format_of
 from mobilenet_export.inspection import FileAnatomy, Inspection
@@ -32,7 +32,7 @@ def _inspect_bundle(folder: Path, resolution_px: int | None) -> Inspection:
     bundle = read_bundle(folder)
     files = tuple(_read(artifact, resolution_px) for artifact in bundle.artifacts())
     if not files:
-        raise DamagedInputError(f"{folder}: it lists no model files", "export the bundle again")
+        raise DamagedInputError(f"{folder}: it lists no model files", EXPORT_AGAIN)
     spec = bundle.spec()
     networks = side_by_side(spec, files[0].anatomy) if spec.architecture in ARCHITECTURES else ()
     return Inspection("bundle", files[0].anatomy, files, networks)

@@ -16,7 +16,7 @@ from mobilenet_export import images
 from mobilenet_export.agent.check import CheckReport, CheckRow, Recorded, changed_files, read_recorded
 from mobilenet_export.agent.request import find_engines
 from mobilenet_export.artifact import Artifact
-from mobilenet_export.bundle import SELF_CHECK, Bundle
+from mobilenet_export.bundle import EXPORT_AGAIN, SELF_CHECK, Bundle
 from mobilenet_export.checks.latency import Contestant, Plan, race
 from mobilenet_export.deployment.measure import read_check, read_latency
 from mobilenet_export.errors import DamagedInputError, MissingError, UsageError
@@ -140,13 +140,13 @@ class _Job:
         bundle = request.bundle
         self.recorded = read_recorded(bundle)
         if changed := changed_files(bundle):
-            raise DamagedInputError(changed[0], "export the bundle again")
+            raise DamagedInputError(changed[0], EXPORT_AGAIN)
         readable = [a for a in bundle.artifacts() if a.format in _BROWSER_RUNTIMES]
         self.artifacts = {artifact.file: artifact for artifact in readable}
         if not self.artifacts:
             raise UsageError(f"{bundle.folder} has no ONNX, ORT or TFLite file", "export it with one")
         for name in self.artifacts.keys() - self.recorded.outputs.keys():
-            raise DamagedInputError(f"{name}: no outputs of it are recorded", "export the bundle again")
+            raise DamagedInputError(f"{name}: no outputs of it are recorded", EXPORT_AGAIN)
         with Stages(progress)("measure here"):
             self.here_ms = _measure_here(self.recorded, tuple(self.artifacts.values()), request)
         self.arrived: queue.Queue[DeviceReport] = queue.Queue()
@@ -192,7 +192,7 @@ class _Job:
             if name not in entry:
                 folder = self.request.bundle.folder
                 message = f"{folder}: does not say the {name} of {entry['path']}"
-                raise DamagedInputError(message, "export the bundle again")
+                raise DamagedInputError(message, EXPORT_AGAIN)
         return {name: entry[name] for name in names} | {
             "url": f"/files/{index}",
             "runtime": _BROWSER_RUNTIMES[entry["format"]],

@@ -85,7 +85,7 @@ def report(request: ReportRequest) -> tuple[Written, ...]:
 def _check_request(request: ReportRequest) -> None:
     places = [folder.resolve() for folder in request.bundles]
     if len(set(places)) < len(places):
-        raise UsageError("a bundle is named twice", "name each once")
+        raise UsageError("a bundle is named twice", "name another beside it")
     if request.compare and len(places) < 2:
         raise UsageError("--compare needs two bundles or more", "name another, or leave --compare out")
     if request.compare and request.out is None:

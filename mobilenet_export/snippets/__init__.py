@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from mobilenet_export.bundle import LABELS, Bundle
+from mobilenet_export.bundle import EXPORT_AGAIN, LABELS, Bundle
 from mobilenet_export.errors import DamagedInputError, UsageError, unknown_name
 from mobilenet_export.plugins import load_plugin
 
@@ -120,12 +120,12 @@ def choose_file(bundle: Bundle, kind: Snippet, name: str | None) -> str:
     usable = [entry for entry in usable if (bundle.folder / str(entry["path"])).is_file()]
     if not usable:
         missing = name or f"every file for {kind.name}"
-        raise DamagedInputError(f"{bundle.folder}: {missing} is missing", "export the bundle again")
+        raise DamagedInputError(f"{bundle.folder}: {missing} is missing", EXPORT_AGAIN)
     try:
         best = min(usable, key=lambda entry: _rank(entry, kind))
     except (KeyError, ValueError):
         raise DamagedInputError(
-            f"{bundle.folder}: says of a file what this version does not know", "export the bundle again"
+            f"{bundle.folder}: says of a file what this version does not know", EXPORT_AGAIN
         ) from None
     return str(best["path"])
 
@@ -163,7 +163,7 @@ def read_facts(bundle: Bundle, name: str) -> Facts:
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DamagedInputError(
-            f"{bundle.folder}: does not say how to feed {name}: {error}", "export the bundle again"
+            f"{bundle.folder}: does not say how to feed {name}: {error}", EXPORT_AGAIN
         ) from None
 
 
