@@ -641,3 +641,19 @@ def test_weights_that_are_not_beside_the_file_are_asked_for(
     with pytest.raises(DamagedInputError, match="its weights lie in another file") as caught:
         bare_artifact(path)
     assert caught.value.hint == "copy that file too, into the same folder"
+
+
+@pytest.mark.parametrize("place", ["../secret", "{folder}/secret", "link"])
+def test_no_file_outside_the_folder_is_read_as_weights(
+    place: str, small_v2: Exported, tmp_path: Path
+) -> None:
+    path = save_beside(small_v2.artifact("onnx", "fp32"), tmp_path / "theirs")
+    secret = path.with_name("model.onnx.data").rename(tmp_path / "secret")
+    (path.parent / "link").symlink_to(secret)
+    model = onnx.load(str(path), load_external_data=False)
+    for entry in (entry for held in model.graph.initializer for entry in held.external_data):
+        if entry.key == "location":
+            entry.value = place.format(folder=tmp_path)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(DamagedInputError, match="its weights lie in another file, which cannot be read"):
+        bare_artifact(path)

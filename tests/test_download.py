@@ -219,17 +219,22 @@ def test_a_list_that_pins_nothing_is_refused(
         find_download("own:x")
 
 
+def publish(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the site have the weights of a small network, and pin them."""
+    module = build(resize_spec(find_spec("v2"), 0.25, 96, 12))
+    initialize(module, 3)
+    torch.save({"state_dict": module.state_dict()}, folder / "x.pth")
+    site.files["/x.pth"] = (folder / "x.pth").read_bytes()
+    pin(site, folder, monkeypatch, data=site.files["/x.pth"], licence="MIT", source="somebody")
+
+
 def test_export_takes_downloaded_weights_with_what_is_known_of_them(
     site: Site,
     mnx: Callable[..., Printed],  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    module = build(resize_spec(find_spec("v2"), 0.25, 96, 12))
-    initialize(module, 3)
-    torch.save({"state_dict": module.state_dict()}, tmp_path / "x.pth")
-    site.files["/x.pth"] = (tmp_path / "x.pth").read_bytes()
-    pin(site, tmp_path, monkeypatch, data=site.files["/x.pth"], licence="MIT", source="somebody")
+    publish(site, tmp_path, monkeypatch)
     export = ["export", "--weights", "own:x", "--resolution", 96, "--formats", "onnx", "--out", "made"]
     printed = mnx(*export)
     assert printed.code == 0, printed.err
@@ -251,11 +256,7 @@ def test_import_takes_published_weights_with_what_is_known_of_them(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    module = build(resize_spec(find_spec("v2"), 0.25, 96, 12))
-    initialize(module, 3)
-    torch.save(module.state_dict(), tmp_path / "x.pth")
-    site.files["/x.pth"] = (tmp_path / "x.pth").read_bytes()
-    pin(site, tmp_path, monkeypatch, data=site.files["/x.pth"], licence="MIT", source="somebody")
+    publish(site, tmp_path, monkeypatch)
     (tmp_path / "taken.safetensors").touch()
     assert mnx("import", "own:x", "--out", "taken.safetensors").code == 2
     assert site.asked == []  # before anything is downloaded

@@ -28,8 +28,7 @@ TIMEOUT_S = 30
 _CHUNK = 2**16
 _KB = 1000
 _FIELDS = {"name", "arch", "url", "sha256"}
-_OPTIONAL = {"licence", "source", "card", "top1_percent", "top1_source"}
-_OWN_NAME = "file"
+_OPTIONAL = {"file", "licence", "source", "card", "top1_percent", "top1_source"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +79,15 @@ def _read_list(path: Path) -> list[Download]:
 
 
 def _entry(table: dict[str, Any]) -> Download:
-    fields = _FIELDS | _OPTIONAL | {_OWN_NAME}
-    if not _FIELDS <= set(table) <= fields:
-        raise ValueError(f"fields are {', '.join(sorted(fields))}")
+    if not _FIELDS <= set(table) <= _FIELDS | _OPTIONAL:
+        raise ValueError(f"fields are {', '.join(sorted(_FIELDS | _OPTIONAL))}")
     url, rest = urlsplit(table["url"]), {name: table[name] for name in _OPTIONAL & set(table)}
-    file = Path(table.get(_OWN_NAME) or url.path).name
-    if url.scheme not in ("http", "https") or not file:
+    rest["file"] = Path(rest.get("file", url.path)).name
+    if url.scheme not in ("http", "https") or not rest["file"]:
         raise ValueError(f"{table['url']} is no http or https address of a file")
     if not re.fullmatch(r"[0-9a-f]{64}", table["sha256"]):
         raise ValueError(f"the sha256 of {table['name']} is not 64 hexadecimal digits")
-    weights = WeightsSpec(table["name"], file, table["sha256"], **rest)
+    weights = WeightsSpec(name=table["name"], sha256=table["sha256"], **rest)
     return Download(table["arch"], table["url"], weights)
 
 
