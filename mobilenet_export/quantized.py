@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from mobilenet_export.graph import FloatArray, Graph
 
+Copies = Mapping[str, Mapping[int, int]]
+"""Depthwise layer → place of a dead channel → channel that is copied into it, before and after the layer."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorScale:
@@ -69,6 +72,7 @@ class QuantizedGraph:
         tensors: Scale of every activation up to the logits, by tensor name.
         kernels: Integers of every layer with weights, by layer name.
         decisions: What the quantizer tried, in order.
+        copies: Channels that were copied into the places of dead ones before.
         equalization: Factors by which channels were multiplied before, by tensor name, float32 (C,): the tensor is
             the original's times these.
     """
@@ -77,4 +81,5 @@ class QuantizedGraph:
     tensors: Mapping[str, TensorScale]
     kernels: Mapping[str, QuantizedKernel]
     decisions: tuple[Decision, ...] = ()
+    copies: Copies = field(default_factory=dict)
     equalization: Mapping[str, FloatArray] = field(default_factory=dict)

@@ -20,11 +20,13 @@ class QuantRecipe:
         check_images: Images set aside for the drift check, at most.
         seed: Of the choice of images where there are more than are used.
         bias_correction: Shift each bias by the mean error that quantization causes.
-        bias_correction_images: Images that bias correction and rounding hold in memory, at most.
+        bias_correction_images: Images that it holds in memory, at most.
+        channel_splitting: Give the places of dead channels to copies of those whose rounding costs most.
         equalization: Bring channels to like ranges, where that helps.
         range_search: Choose every range by what it costs at the logits, from gradients.
         range_search_images: Images that it looks at, at most.
         rounding: Round weights so that the layer's output, not each weight, comes out closest.
+        rounding_images: Images that it holds in memory, at most.
         reach: How much farther than on the calibration images the activations are expected to reach.
         logits_reach: The same, of the highest logit.
         drawn_reach: As reach, where the images are drawn: photos excite the late layers more.
@@ -41,10 +43,12 @@ class QuantRecipe:
     seed: int = 0
     bias_correction: bool = True
     bias_correction_images: int = 16
+    channel_splitting: bool = True
     equalization: bool = True
     range_search: bool = True
     range_search_images: int = 24
     rounding: bool = True
+    rounding_images: int = 48
     reach: float = 1.1
     logits_reach: float = 1.1
     drawn_reach: float = 1.25
@@ -55,7 +59,13 @@ class QuantRecipe:
     @property
     def tries_steps(self) -> bool:
         """Has steps that held-out images judge."""
-        return self.bias_correction or self.equalization or self.range_search or self.rounding
+        return (
+            self.bias_correction
+            or self.channel_splitting
+            or self.equalization
+            or self.range_search
+            or self.rounding
+        )
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -105,11 +115,11 @@ def _check(recipe: QuantRecipe) -> None:
             raise ValueError(f"{field} must be of type {kind.__name__}")
     if not 0 < recipe.held_out_images < recipe.calibration_images:
         raise ValueError("held_out_images must be above 0 and below calibration_images")
-    counts = (recipe.check_images, recipe.bias_correction_images, recipe.range_search_images)
-    if min(counts) < 1 or recipe.seed < 0:
-        raise ValueError(
-            "check_images, bias_correction_images and range_search_images must be above 0, seed not below"
-        )
+    for field in ("check_images", "bias_correction_images", "range_search_images", "rounding_images"):
+        if getattr(recipe, field) < 1:
+            raise ValueError(f"{field} must be above 0")
+    if recipe.seed < 0:
+        raise ValueError("seed must not be below 0")
     for field in ("reach", "logits_reach", "drawn_reach", "drawn_logits_reach"):
         if not 1 <= getattr(recipe, field) <= 4:
             raise ValueError(f"{field} must lie within 1 to 4")

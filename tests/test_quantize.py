@@ -381,14 +381,20 @@ def data_with_judge(graph: Graph, scores: list[float]) -> CalibrationData:
     )
 
 
-STEPS = ("bias_correction", "equalize_pairs", "equalize_all", "range_search", "rounding")
+STEPS = ("bias_correction", "split_channels", "equalize_pairs", "equalize_all", "range_search", "rounding")
 PLAIN = QuantRecipe(
-    "plain", "", bias_correction=False, equalization=False, range_search=False, rounding=False
+    "plain",
+    "",
+    bias_correction=False,
+    channel_splitting=False,
+    equalization=False,
+    range_search=False,
+    rounding=False,
 )
 
 
-TINY_STEPS = tuple(step for step in STEPS if step != "equalize_pairs")
-"""No tensor of the tiny graph is read by depthwise layers alone."""
+TINY_STEPS = tuple(step for step in STEPS if step not in ("split_channels", "equalize_pairs"))
+"""The tiny graph takes no pixels, and no tensor of it is read by depthwise layers alone."""
 
 
 @pytest.mark.parametrize("kept", TINY_STEPS)
@@ -482,7 +488,7 @@ def test_a_missing_recipe_file_is_a_usage_error(tmp_path: Path) -> None:
         ('name = "x"\nsummary = ""\nheld_out_images = 64', "held_out_images"),
         ('name = "x"\nsummary = ""\nheld_out_images = 0', "held_out_images"),
         ('name = "x"\nsummary = ""\ncheck_images = 0', "check_images"),
-        ('name = "x"\nsummary = ""\nseed = -1', "seed not below"),
+        ('name = "x"\nsummary = ""\nseed = -1', "seed must not be below"),
         ("name = ", "Invalid value"),
     ],
 )

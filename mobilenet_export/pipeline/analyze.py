@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from mobilenet_export.artifact import Artifact
-from mobilenet_export.bundle import EQUALIZATION, EXPORT_AGAIN, Bundle, read_bundle
+from mobilenet_export.bundle import DOCUMENT, EQUALIZATION, EXPORT_AGAIN, Bundle, read_bundle
 from mobilenet_export.checks.layer_noise import Factors, Noise, noise_alone
 from mobilenet_export.checks.layer_statistics import TensorSums, tensor_sums
 from mobilenet_export.checks.layers import LayerReport, activation_histogram, layer_rows, weight_histograms
@@ -28,6 +28,7 @@ from mobilenet_export.pipeline.validate import (
     find_target,
     reopen_reference,
 )
+from mobilenet_export.quantize.splitting import parse_copies, reference_graph
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.runtimes import Runtime, available_runtimes
 from mobilenet_export.runtimes.onnxruntime import suffix, watch
@@ -68,8 +69,7 @@ def analyze(request: AnalyzeRequest, progress: Progress = silent) -> LayerReport
         origin, reference = reopen_reference(validation, target)
     with stages("capture"):
         graph = capture(origin, reference).pixel_graph
-    quantized = shared_integers(tuple(files.values()), graph)
-    factors = read_equalization(bundle, graph)
+    quantized, factors = as_exported(bundle, shared_integers(tuple(files.values()), graph))
     images = values_of(check, target.spec)
     report = measure_layers(quantized, factors, images, engines_of(files), stages)
     names = {name: artifact.file for name, artifact in files.items()}
@@ -169,6 +169,21 @@ def shared_integers(artifacts: tuple[Artifact, ...], graph: Graph) -> QuantizedG
                 "they are not of one export; export the bundle again",
             )
     return quantized
+
+
+def as_exported(bundle: Bundle, quantized: QuantizedGraph) -> tuple[QuantizedGraph, Factors]:
+    """Return integers with the float graph whose tensors theirs are, and the factors by which they are larger.
+
+    Raises:
+        DamagedInputError: What the bundle says of its channels is not what was written, or does not fit the graph.
+    """
+    graph, factors = quantized.graph, read_equalization(bundle, quantized.graph)
+    try:
+        copies = parse_copies(graph, bundle.document.get("copies", {}))
+    except ValueError as error:
+        raise DamagedInputError(f"{bundle.folder / DOCUMENT}: {error}", EXPORT_AGAIN) from None
+    quantized = dataclasses.replace(quantized, copies=copies, equalization=factors)
+    return dataclasses.replace(quantized, graph=reference_graph(graph, quantized)), factors
 
 
 def read_equalization(bundle: Bundle, graph: Graph) -> Factors:

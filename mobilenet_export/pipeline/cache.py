@@ -32,11 +32,12 @@ from mobilenet_export.graph import Graph
 from mobilenet_export.images import ImageSet
 from mobilenet_export.pipeline.evidence import hash_images
 from mobilenet_export.quantize.equalize import rescale
+from mobilenet_export.quantize.splitting import parse_copies, place_copies, shift_copies
 from mobilenet_export.quantized import Decision, QuantizedGraph, QuantizedKernel, TensorScale
 from mobilenet_export.recipe import QuantRecipe
 from mobilenet_export.spec import ModelSpec
 
-FORMAT = "mobilenet-export/quantized/1"
+FORMAT = "mobilenet-export/quantized/2"
 MOST_ENTRIES = 20
 """V2 at full width takes 4 MB, so about 80 MB."""
 
@@ -176,23 +177,27 @@ def _parse(data: bytes) -> tuple[dict[str, Any], Arrays]:
 
 
 def _restore(facts: dict[str, Any], arrays: Arrays, graph: Graph) -> QuantizedGraph:
-    """Put a quantized graph together; its float graph is the original with its channels rescaled."""
+    """Put a quantized graph together; its float graph is the original with its channels copied and rescaled."""
     try:
         factors = {name: arrays[f"factors/{name}"] for name in facts["equalization"]}
         scaled = {name for name in graph.shapes if name == graph.logits or name != graph.output}
         fits = _forms(arrays) == _expected(graph, factors) and facts["tensors"].keys() == scaled
-        rescaled = rescale(graph, factors) if fits and factors else graph
-        if not fits or hash_graph(rescaled) != facts["graph"]:
+        if not fits:
             raise _UnusableError("does not fit the network")
         tensors = {name: TensorScale(*values) for name, values in facts["tensors"].items()}
+        copies = parse_copies(graph, facts["copies"])
+        changed = place_copies(graph, copies)
+        changed = shift_copies(rescale(changed, factors) if factors else changed, copies, tensors, {})
+        if hash_graph(changed) != facts["graph"]:
+            raise _UnusableError("does not fit the network")
         kernels = {
             node.name: QuantizedKernel(*(arrays[f"{part}/{node.name}"] for part in _PARTS))
             for node in graph.kernels()
         }
         decisions = tuple(Decision(**values) for values in facts["decisions"])
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise _UnusableError("is of another format") from None
-    return QuantizedGraph(rescaled, tensors, kernels, decisions, factors)
+    return QuantizedGraph(changed, tensors, kernels, decisions, copies, factors)
 
 
 def _forms(arrays: Arrays) -> dict[str, _Form]:
@@ -246,6 +251,7 @@ def _spell(quantized: QuantizedGraph) -> bytes:
         "graph": hash_graph(quantized.graph),
         "tensors": {name: dataclasses.astuple(scale) for name, scale in quantized.tensors.items()},
         "decisions": [dataclasses.asdict(decision) for decision in quantized.decisions],
+        "copies": quantized.copies,
         "equalization": list(quantized.equalization),
     }
     text = json.dumps(facts)

@@ -181,6 +181,7 @@ def describe(contents: Contents, self_check: list[dict[str, str]]) -> dict[str, 
         "decisions": [_rounded(dataclasses.asdict(decision)) for decision in quantized.decisions]
         if quantized
         else [],
+        "copies": _copies(quantized),
         "equalization_sha256": hashlib.sha256(factors).hexdigest() if factors else None,
         "versions": {
             name: version(name) for name in ("torch", "onnx", "onnxruntime", "onnxsim", "ai-edge-litert")
@@ -188,6 +189,12 @@ def describe(contents: Contents, self_check: list[dict[str, str]]) -> dict[str, 
         "drift": contents.drift.to_json(),
         "self_check": self_check,
     }
+
+
+def _copies(quantized: QuantizedGraph | None) -> dict[str, dict[str, int]]:
+    """Depthwise layer → place → channel that is copied into it."""
+    copies = quantized.copies if quantized else {}
+    return {layer: {str(place): channel for place, channel in rows.items()} for layer, rows in copies.items()}
 
 
 def _rounded(table: dict[str, Any]) -> dict[str, Any]:

@@ -266,7 +266,7 @@ def quantize(
     fit = calibration.subset(calibration.names[:-held_out])
     judges = calibration.subset(calibration.names[-held_out:])
     drawn = bool(calibration.roles)  # only sets that were drawn have a manifest
-    few = max(recipe.bias_correction_images, recipe.range_search_images)
+    few = max(recipe.bias_correction_images, recipe.range_search_images, recipe.rounding_images)
 
     def stream() -> Iterator[FloatArray]:
         for names, batch in images.batches(fit, preprocess, BATCH):

@@ -10,6 +10,7 @@ from mobilenet_export.images import ImageSet
 from mobilenet_export.pipeline.analyze import engines_of, files_by_runtime, watch_kernels
 from mobilenet_export.pipeline.evidence import printable, values_of
 from mobilenet_export.pipeline.reference import Source
+from mobilenet_export.quantize.splitting import reference_graph
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.report import LayerCurve, LayerError
 
@@ -26,7 +27,8 @@ def measure_curve(
 ) -> LayerCurve:
     """Run fp32 and every runtime's integer kernels side by side, on the first images to check with."""
     few = check.subset(check.names[:CURVE_IMAGES])
-    files, original = files_by_runtime(artifacts), dataclasses.replace(quantized, graph=source.pixel_graph)
+    files = files_by_runtime(artifacts)
+    original = dataclasses.replace(quantized, graph=reference_graph(source.pixel_graph, quantized))
     images = values_of(few, source.spec)
     sums = watch_kernels(original, quantized.equalization, images, engines_of(files), advance)
     nodes = {node.name: node for node in original.graph.nodes}

@@ -32,10 +32,12 @@ from mobilenet_export.quantize.equalize import (
     equalize_weights,
     rescale,
 )
+from mobilenet_export.quantize.observers import Extremes
 from mobilenet_export.quantize.saturation import saturation_safe_scale
-from mobilenet_export.quantize.sensitivity import best_ranges
+from mobilenet_export.quantize.sensitivity import best_ranges, channel_slopes
 from mobilenet_export.quantize.sequential import Rebuild, rebuild
-from mobilenet_export.quantized import Decision, QuantizedGraph, QuantizedKernel, TensorScale
+from mobilenet_export.quantize.splitting import find_copies, place_copies, shift_copies, sources
+from mobilenet_export.quantized import Copies, Decision, QuantizedGraph, QuantizedKernel, TensorScale
 from mobilenet_export.recipe import QuantRecipe
 
 _LARGEST_BIAS = 1 << 29
@@ -45,6 +47,9 @@ _ADD_STEPS = 999
 _POOL_STEPS = 4999
 """Odd for the same reason; a ReLU6's average at 224 px is multiplied by some 85 of them."""
 _SMALLEST_SCALE = np.float32(1e-10)
+_SLOPE_IMAGES = 8
+_NONE = Equalization({}, {})
+_NO_COPIES: Copies = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,8 @@ def post_training(graph: Graph, data: CalibrationData, recipe: QuantRecipe) -> Q
     trial.start()
     if recipe.bias_correction:
         trial.correct_biases()
+    if recipe.channel_splitting:
+        trial.split_channels()
     if recipe.equalization:
         trial.equalize("equalize_pairs", equalize_pairs)
         trial.equalize("equalize_all", equalize_all)
@@ -101,19 +108,34 @@ class _Trial:
 
     def __init__(self, graph: Graph, data: CalibrationData, recipe: QuantRecipe, seen: Observed) -> None:
         self._graph, self._data, self._recipe, self._seen = graph, data, recipe, seen
+        self._copies: Copies = {}
         self.decisions: list[Decision] = []
         self.best: QuantizedGraph
         self._best_db = -math.inf
 
     def start(self) -> None:
         """Quantize by the mean extremes."""
-        self.best = self._quantize({}, self._ranges(Equalization({}, {})))
+        self.best = self._quantize({}, self._ranges(_NONE))
         if self._recipe.tries_steps:
             self._best_db = self._data.judge(self.best)
 
     def correct_biases(self) -> None:
         """Shift biases by the mean error of their layer."""
         self._keep_better("bias_correction", self._rebuilt(self.best, rounding=False))
+
+    def split_channels(self) -> None:
+        """Copy the channels whose rounding costs most into the places of dead ones."""
+        if self._graph.pixels is None:  # what normalized values can reach is not known
+            return
+        before = self._graph, self._seen, self._copies
+        slopes = channel_slopes(self._graph, self._data.images[:_SLOPE_IMAGES])
+        copies = find_copies(self._graph, slopes, self.best.tensors)
+        if not copies:
+            return
+        self._graph, self._copies = place_copies(self._graph, copies), copies
+        self._seen = _seen_of_copies(self._graph, self._seen, copies)
+        if not self._keep_better("split_channels", self._corrected(self._quantize({}, self._ranges(_NONE)))):
+            self._graph, self._seen, self._copies = before
 
     def equalize(self, step: str, method: Callable[[Graph, Magnitudes], Equalization]) -> None:
         """Bring channels to like ranges."""
@@ -142,7 +164,11 @@ class _Trial:
         graph = rescale(self._graph, factors) if factors else self._graph
         recipe = self._recipe
         quantized = quantize_graph(
-            graph, ranges, saturation_safe=recipe.saturation_safe, per_tensor=recipe.per_tensor_weights
+            graph,
+            ranges,
+            self._copies,
+            saturation_safe=recipe.saturation_safe,
+            per_tensor=recipe.per_tensor_weights,
         )
         return dataclasses.replace(quantized, equalization=factors)
 
@@ -150,31 +176,47 @@ class _Trial:
         return self._rebuilt(quantized, rounding=False) if self._recipe.bias_correction else quantized
 
     def _rebuilt(self, quantized: QuantizedGraph, *, rounding: bool) -> QuantizedGraph:
-        images = self._data.images[: self._recipe.bias_correction_images]
+        recipe = self._recipe
+        images = self._data.images[: recipe.rounding_images if rounding else recipe.bias_correction_images]
         means = None
-        if self._recipe.bias_correction:
+        if recipe.bias_correction:
             means = channel_means(quantized.graph, self._data.clipped_activations(quantized, images))
-        work = Rebuild(
-            means, rounding, self._recipe.saturation_safe, free_scales=not self._recipe.per_tensor_weights
-        )
+        work = Rebuild(means, rounding, recipe.saturation_safe, free_scales=not recipe.per_tensor_weights)
         return rebuild(quantized, images, work)
 
-    def _keep_better(self, step: str, tried: QuantizedGraph) -> None:
+    def _keep_better(self, step: str, tried: QuantizedGraph) -> bool:
         """Take what was tried if it is closer to fp32 on the held-out images, and record the decision."""
         before, after = self._best_db, self._data.judge(tried)
         self.decisions.append(Decision(step, before, after, after > before, self._data.judge_images))
         if after > before:
             self.best, self._best_db = tried, after
+        return after > before
+
+
+def _seen_of_copies(graph: Graph, seen: Observed, copies: Copies) -> Observed:
+    """Return what is seen of a graph with the copies in their places."""
+    changed: dict[str, Extremes] = {}
+    for node in graph.kernels():
+        if node.name in copies:
+            source = sources(copies[node.name], len(node.weight))
+            changed |= {name: seen[name].gathered(source) for name in (node.input, node.name)}
+    return {**seen, **changed}
 
 
 def quantize_graph(
-    graph: Graph, ranges: Ranges, *, saturation_safe: bool, per_tensor: bool = False
+    graph: Graph,
+    ranges: Ranges,
+    copies: Copies = _NO_COPIES,
+    *,
+    saturation_safe: bool,
+    per_tensor: bool = False,
 ) -> QuantizedGraph:
     """Quantize every activation up to the logits, every weight and every bias.
 
     Args:
         graph: Fused float graph.
         ranges: From `calibrate` on the same graph.
+        copies: Channels that it has several times.
         saturation_safe: Make every pair of weights summable in int16.
         per_tensor: Give all output channels one scale.
     """
@@ -182,13 +224,14 @@ def quantize_graph(
     tensors = {name: tensors[name] for name in tensors if name == graph.logits or name != graph.output}
     tensors |= _add_scales(graph, tensors)
     tensors |= _pool_scales(graph, tensors)
+    graph = shift_copies(graph, copies, tensors, {})
     kernels = {
         node.name: quantize_kernel(
             node, tensors[node.input].scale, saturation_safe=saturation_safe, per_tensor=per_tensor
         )
         for node in graph.kernels()
     }
-    return QuantizedGraph(graph, tensors, kernels)
+    return QuantizedGraph(graph, tensors, kernels, copies=copies)
 
 
 def _add_scales(graph: Graph, tensors: Mapping[str, TensorScale]) -> dict[str, TensorScale]:

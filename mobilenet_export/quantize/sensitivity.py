@@ -12,11 +12,11 @@ Widrow et al. 1996, "Statistical theory of quantization", IEEE Trans. Instrum. M
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,9 @@ _BATCH = 1
 
 _Part = tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]
 """Σg² (n,), and g·e of clipping at the low and at the high ends (R, n), of n images."""
+_Channels = tuple[NDArray[Any], NDArray[Any]]
+"""Σg² and (Σg)² of each channel, (n, C), of n images."""
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,33 @@ class TensorNoise:
     rounding: float
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSlopes:
+    """How the logits follow each channel of a tensor, mean over samples (images × probes).
+
+    Attributes:
+        squares: Σg² over positions, (C,): of errors that are independent of one another.
+        shifts: (Σg)² over positions, (C,): of one error that all positions share.
+    """
+
+    squares: NDArray[np.float64]
+    shifts: NDArray[np.float64]
+
+
+def channel_slopes(graph: Graph, images: FloatArray) -> Mapping[str, ChannelSlopes]:
+    """Measure the channels of every tensor between the input and the logits."""
+    parts: dict[str, list[_Channels]] = {}
+    for found in _each(images, lambda number, batch: _channels(graph, number, batch)):
+        for name, rows in found.items():
+            parts.setdefault(name, []).extend(rows)
+    return {name: _mean(rows) for name, rows in parts.items()}
+
+
+def _mean(rows: list[_Channels]) -> ChannelSlopes:
+    squares, shifts = (np.concatenate(part).astype(np.float64) for part in zip(*rows, strict=True))
+    return ChannelSlopes(squares.mean(axis=0), shifts.mean(axis=0))
 
 
 def best_ranges(graph: Graph, images: FloatArray, start: Ranges, reach: float) -> Ranges:
@@ -95,14 +125,17 @@ def _reaching(moved: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
 def tensor_noise(graph: Graph, images: FloatArray, start: Ranges) -> Mapping[str, TensorNoise]:
     """Measure every tensor between the input and the logits."""
     parts: dict[str, list[_Part]] = {}
+    for found in _each(images, lambda number, batch: _measure(graph, number, batch, start)):
+        for name, rows in found.items():
+            parts.setdefault(name, []).extend(rows)
+    return {name: _joined(rows) for name, rows in parts.items()}
+
+
+def _each(images: FloatArray, measure: Callable[[int, FloatArray], _Found]) -> Iterator[_Found]:
+    """Measure a few images at a time, on all cores."""
     batches = [images[first : first + _BATCH] for first in range(0, len(images), _BATCH)]
     with _one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        for found in pool.map(
-            lambda number: _measure(graph, number, batches[number], start), range(len(batches))
-        ):
-            for name, rows in found.items():
-                parts.setdefault(name, []).extend(rows)
-    return {name: _joined(rows) for name, rows in parts.items()}
+        yield from pool.map(measure, range(len(batches)), batches)
 
 
 @contextmanager
@@ -120,20 +153,35 @@ def _one_thread_each() -> Iterator[None]:
 
 def _measure(graph: Graph, number: int, batch: FloatArray, start: Ranges) -> dict[str, list[_Part]]:
     """What a few images say of every tensor, one part per probe."""
+    parts: dict[str, list[_Part]] = {}
+    for name, value, slope in _slopes(graph, number, batch, _PROBES):
+        seen, gradient, (low, high) = value.flatten(1), slope.flatten(1), start[name]
+        ends = (_clipped(-seen, -gradient, -low), _clipped(seen, gradient, high))
+        parts.setdefault(name, []).append((gradient.square().sum(1).numpy(), *ends))
+    return parts
+
+
+def _channels(graph: Graph, number: int, batch: FloatArray) -> dict[str, list[_Channels]]:
+    """What a few images say of every tensor's channels, by one probe."""
+    parts: dict[str, list[_Channels]] = {}
+    for name, _, slope in _slopes(graph, number, batch, probes=1):
+        gradient = slope.reshape(*slope.shape[:2], -1)
+        parts[name] = [(gradient.square().sum(2).numpy(), gradient.sum(2).square().numpy())]
+    return parts
+
+
+def _slopes(graph: Graph, number: int, batch: FloatArray, probes: int) -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, value and gradient of every tensor between the input and the logits, probe by probe."""
     import torch  # noqa: PLC0415
 
     random = torch.Generator().manual_seed(number)
     values = _forward(graph, torch.tensor(graph.feed(batch)))
     logits = values.pop(graph.logits)
-    parts: dict[str, list[_Part]] = {name: [] for name in values}
-    for _ in range(_PROBES):
+    for _ in range(probes):
         signs = torch.randint(0, 2, logits.shape, generator=random) * 2.0 - 1
         slopes = torch.autograd.grad(logits, list(values.values()), signs, retain_graph=True)
         for (name, value), slope in zip(values.items(), slopes, strict=True):
-            seen, gradient, (low, high) = value.detach().flatten(1), slope.flatten(1), start[name]
-            ends = (_clipped(-seen, -gradient, -low), _clipped(seen, gradient, high))
-            parts[name].append((gradient.square().sum(1).numpy(), *ends))
-    return parts
+            yield name, value.detach(), slope
 
 
 def _joined(rows: list[_Part]) -> TensorNoise:

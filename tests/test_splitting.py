@@ -1,0 +1,271 @@
+"""Copies of channels in the places of dead ones: what is chosen, that nothing else changes, and what it gains."""
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import Exported, tiny_batch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mobilenet_export.errors import DamagedInputError
+from mobilenet_export.graph import (
+    Activation,
+    Conv2d,
+    FullyConnected,
+    GlobalAveragePool,
+    Graph,
+    Node,
+    Pads,
+    PixelInput,
+)
+from mobilenet_export.interpreter import channels_last, dequantize, float_layer, quantize, run, walk
+from mobilenet_export.pipeline.analyze import as_exported
+from mobilenet_export.quantize.calibrate import calibrate
+from mobilenet_export.quantize.equalize import rescale
+from mobilenet_export.quantize.post_training import quantize_graph
+from mobilenet_export.quantize.sensitivity import ChannelSlopes, channel_slopes
+from mobilenet_export.quantize.splitting import (
+    channel_bounds,
+    find_copies,
+    parse_copies,
+    place_copies,
+    reference_graph,
+    shift_copies,
+)
+from mobilenet_export.quantized import QuantizedGraph, TensorScale
+
+PIXELS = PixelInput((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 128)
+DEAD = (1, 4)
+
+
+def graph_with_dead(dead: tuple[int, ...] = DEAD, activation: Activation = Activation.RELU6) -> Graph:
+    """Stem, depthwise, linear pointwise, pool, 5 classes; some hidden channels give one value only."""
+    random = np.random.default_rng(5)
+
+    def values(*shape: int, scale: float) -> np.ndarray:
+        return (scale * random.standard_normal(shape)).astype(np.float32)
+
+    stem, filters = values(8, 3, 3, 3, scale=0.01), values(8, 1, 3, 3, scale=0.5)
+    biases = values(8, scale=0.3)
+    filters[list(dead)] = 0
+    biases[list(dead)] = 0.7
+    pads = Pads(1, 1, 1, 1)
+    nodes: tuple[Node, ...] = (
+        Conv2d("stem", "input", stem, values(8, scale=0.3), (2, 2), pads, 1, activation),
+        Conv2d("depthwise", "stem", filters, biases, pads=pads, groups=8, activation=activation),
+        Conv2d("pointwise", "depthwise", values(6, 8, 1, 1, scale=0.4), values(6, scale=0.3)),
+        GlobalAveragePool("pool", "pointwise"),
+        FullyConnected("fc", "pool", values(5, 6, scale=1.0), values(5, scale=0.3)),
+    )
+    return Graph("tiny", "input", (3, 16, 16), nodes, PIXELS)
+
+
+def activations(graph: Graph, batch: np.ndarray) -> list[dict[str, np.ndarray]]:
+    return [
+        {name: value.transpose(0, 3, 1, 2) if value.ndim == 4 else value for name, value in walk(graph, one)}
+        for one in np.split(batch, len(batch))
+    ]
+
+
+def quantized_of(graph: Graph, copies: dict[str, dict[int, int]] | None = None) -> QuantizedGraph:
+    ranges = calibrate(graph, activations(graph, tiny_batch(8)), PIXELS.bounds)
+    return quantize_graph(graph, ranges, copies or {}, saturation_safe=True)
+
+
+def chosen(graph: Graph) -> dict[str, dict[int, int]]:
+    found = find_copies(graph, channel_slopes(graph, tiny_batch(8)), quantized_of(graph).tensors)
+    return {layer: dict(rows) for layer, rows in found.items()}
+
+
+def weights_of(graph: Graph, name: str) -> np.ndarray:
+    (node,) = [node for node in graph.kernels() if node.name == name]
+    return node.weight
+
+
+# What is chosen
+
+
+def test_dead_channels_take_copies_of_the_channels_whose_rounding_costs_most() -> None:
+    graph = graph_with_dead()
+    slopes, tensors = channel_slopes(graph, tiny_batch(8)), quantized_of(graph).tensors
+    noise = sum(slopes[name].squares * tensors[name].scale ** 2 for name in ("stem", "depthwise"))
+    noise[list(DEAD)] = 0
+    first, second = np.argsort(-noise)[:2].tolist()
+    assert sorted(chosen(graph)["depthwise"]) == list(DEAD)
+    assert list(chosen(graph)["depthwise"].values()) == [first, second]
+
+
+def test_without_dead_channels_nothing_is_copied() -> None:
+    assert chosen(graph_with_dead(())) == {}
+
+
+def test_a_channel_that_could_wake_keeps_its_place() -> None:
+    graph = graph_with_dead()
+    nodes = tuple(
+        dataclasses.replace(node, weight=np.where(node.weight == 0, 0.2, node.weight).astype(np.float32))
+        if node.name == "depthwise" and isinstance(node, Conv2d)
+        else node
+        for node in graph.nodes
+    )
+    assert chosen(dataclasses.replace(graph, nodes=nodes)) == {}
+
+
+def test_channels_that_others_read_too_are_left_alone() -> None:
+    graph = graph_with_dead()
+    more = Conv2d("more", "stem", np.ones((6, 8, 1, 1), np.float32), np.zeros(6, np.float32))
+    both = dataclasses.replace(graph, nodes=(graph.nodes[0], more, *graph.nodes[1:]))
+    zero = {n: ChannelSlopes(np.ones(s[0]), np.zeros(s[0])) for n, s in both.shapes.items()}
+    assert find_copies(both, zero, {n: TensorScale(1.0, 0) for n in both.shapes}) == {}
+
+
+def test_how_a_checkpoints_channels_are_scaled_does_not_matter() -> None:
+    graph = graph_with_dead(activation=Activation.RELU)
+    factors = {name: np.float32([1, 0.03, 5, 0.2, 30, 1, 2, 0.5]) for name in ("stem", "depthwise")}
+    scaled, tensors = rescale(graph, factors), quantized_of(graph).tensors
+
+    def worth(found: Graph, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What a place loses, and what an error in proportion to a channel costs."""
+        slopes, (low, high) = channel_slopes(found, tiny_batch(4)), channel_bounds(found)["depthwise"]
+        return slopes["depthwise"].shifts * (high - low) ** 2, slopes["depthwise"].squares * times**2
+
+    ones = np.ones(8, np.float32)
+    for ours, theirs in zip(worth(graph, ones), worth(scaled, factors["depthwise"]), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-9)
+    assert sorted(find_copies(scaled, channel_slopes(scaled, tiny_batch(4)), tensors)["depthwise"]) == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("arch", "layer", "places"), [("v1", "features.1.0.0", 9), ("v2", "features.1.conv.0.0", 7)]
+)
+def test_the_embedded_networks_have_room_after_their_stems(
+    arch: str, layer: str, places: int, request: pytest.FixtureRequest
+) -> None:
+    exported: Exported = request.getfixturevalue(arch)
+    graph = exported.pixel_graph
+    slopes = channel_slopes(graph, exported.images[:4])
+    found = find_copies(graph, slopes, exported.quantized.tensors)
+    assert len(found[layer]) == pytest.approx(places, abs=2)
+
+
+# Nothing changes but the rounding
+
+
+def test_bounds_hold_for_any_pixels() -> None:
+    graph = graph_with_dead()
+    bounds = channel_bounds(graph)
+    random = np.random.default_rng(0)
+    pixels = random.choice([0.0, 1.0], (64, 3, 16, 16)).astype(np.float32)
+    for name, value in walk(graph, (pixels - 0.5) / 0.5):
+        if name in ("stem", "depthwise", "pointwise"):
+            low, high = bounds[name]
+            assert (value.min(axis=(0, 1, 2)) >= low - 1e-4).all(), name
+            assert (value.max(axis=(0, 1, 2)) <= high + 1e-4).all(), name
+    low, high = bounds["depthwise"]
+    assert (high - low)[list(DEAD)].tolist() == [0, 0]
+
+
+def test_a_graph_with_copies_computes_the_same() -> None:
+    graph, batch = graph_with_dead(), tiny_batch(4)
+    placed = place_copies(graph, chosen(graph))
+    np.testing.assert_allclose(run(placed, batch), run(graph, batch), atol=1e-5)
+    assert (weights_of(placed, "depthwise")[list(DEAD)] != 0).all()
+    assert placed.shapes == graph.shapes
+
+
+def test_v1_with_copies_computes_the_same(real: Exported) -> None:
+    plain, batch = real.pixel_graph, real.images[:2]
+    logits = run(plain, batch)
+    difference = run(place_copies(plain, real.quantized.copies), batch) - logits
+    assert np.abs(difference).max() < 2e-3 * np.abs(logits).max()
+
+
+# What it gains
+
+
+@given(st.floats(-40, 40), st.integers(1, 5))
+def test_the_mean_of_copies_has_finer_steps(value: float, count: int) -> None:
+    copies = {"depthwise": dict.fromkeys(range(1, count), 0)}
+    step = TensorScale(0.5, 0)
+    graph = place_copies(graph_with_dead((1, 2, 3, 4)), copies)
+    flat = dataclasses.replace(
+        graph,
+        nodes=tuple(
+            dataclasses.replace(node, weight=0 * node.weight, bias=np.full(8, value, np.float32))
+            if node.name in ("stem", "depthwise") and isinstance(node, Conv2d)
+            else node
+            for node in graph.nodes
+        ),
+    )
+    shifted = shift_copies(flat, copies, dict.fromkeys(flat.shapes, step), {})
+    for name in ("stem", "depthwise"):
+        (node,) = [node for node in shifted.kernels() if node.name == name]
+        rounded = np.rint(node.bias[:count].astype(np.float64) / step.scale) * step.scale
+        assert abs(rounded.mean() - value) <= step.scale / count / 2 + 1e-5
+
+
+def with_rounded_activations(quantized: QuantizedGraph, batch: np.ndarray) -> np.ndarray:
+    """Logits with float weights and hidden channels that were integers."""
+    graph = quantized.graph
+    values = {graph.input: channels_last(graph.feed(batch))}
+    for node in graph.nodes:
+        made = float_layer(node, [values[name] for name in node.inputs])
+        scale, hidden = quantized.tensors[node.name], node.name in ("stem", "depthwise")
+        values[node.name] = dequantize(quantize(made, scale), scale) if hidden else made
+    return values[graph.output]
+
+
+def test_copies_lower_the_noise_of_activations() -> None:
+    graph, batch = graph_with_dead(), tiny_batch(32, seed=3)
+    copies, truth = chosen(graph), run(graph, batch)
+    plain, copied = quantized_of(graph), quantized_of(place_copies(graph, copies), copies)
+    noise = [np.square(with_rounded_activations(q, batch) - truth).mean() for q in (plain, copied)]
+    assert noise[1] < 0.8 * noise[0]
+
+
+# What bundles and caches hold
+
+
+def test_copies_are_read_back_as_json_holds_them() -> None:
+    graph = graph_with_dead()
+    assert parse_copies(graph, {"depthwise": {"1": 0, "4": 2}}) == {"depthwise": {1: 0, 4: 2}}
+    assert parse_copies(graph, {}) == {}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        [],
+        {"stem": {"1": 0}},
+        {"depthwise": [0]},
+        {"depthwise": {"8": 0}},
+        {"depthwise": {"01": 0}},
+        {"depthwise": {"1": 8}},
+        {"depthwise": {"1": -1}},
+        {"depthwise": {"1": 0.0}},
+        {"depthwise": {"1": True}},
+        {"depthwise": {"1": "0"}},
+        {"depthwise": {"1": 4, "4": 0}},
+        {"depthwise": {"1": [0]}},
+    ],
+)
+def test_copies_that_do_not_fit_are_refused(table: object) -> None:
+    with pytest.raises(ValueError, match=r"copies"):
+        parse_copies(graph_with_dead(), table)
+    bundle = SimpleNamespace(folder=Path("b"), document={"copies": table}, equalization=lambda: None)
+    with pytest.raises(DamagedInputError, match=r"mnx\.json"):
+        as_exported(bundle, quantized_of(graph_with_dead()))  # type: ignore[arg-type]
+
+
+def test_layers_with_copies_are_compared_with_copies(real: Exported) -> None:
+    """Tensor by tensor the integers are those of the reference graph, also where channels were copied."""
+    quantized = real.quantized
+    reference = reference_graph(real.pixel_graph, quantized)
+    for layer, rows in quantized.copies.items():
+        for place, channel in rows.items():
+            assert np.array_equal(weights_of(reference, layer)[place], weights_of(reference, layer)[channel])
+    logits = run(reference, real.images[:2])
+    plain = run(real.pixel_graph, real.images[:2])
+    assert np.abs(logits - plain).max() < 5e-3 * np.abs(plain).max()
