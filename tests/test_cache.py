@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FEW_IMAGES, TINY_PX, tiny_batch, tiny_graph
+from conftest import FEW_IMAGES, TINY_PX, Exported, tiny_batch, tiny_graph
 from safetensors.numpy import load, save
 
 import mobilenet_export
@@ -27,6 +27,7 @@ from mobilenet_export.pipeline.cache import FORMAT, MOST_ENTRIES, Inputs, keep, 
 from mobilenet_export.pipeline.export import find_integers
 from mobilenet_export.pipeline.reference import Source
 from mobilenet_export.quantize.equalize import rescale
+from mobilenet_export.quantize.splitting import place_copies, shift_copies
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe
 from mobilenet_export.runtimes import onnxruntime as ort_runtime
@@ -127,6 +128,20 @@ def test_a_graph_that_was_rescaled_comes_back(cache: Path, fresh: QuantizedGraph
     found = recall(cache / "entry", GRAPH)
     assert found is not None
     assert_same(found, equalized)
+
+
+def test_a_graph_with_copies_comes_back(cache: Path, small_v1: Exported) -> None:
+    graph = small_v1.pixel_graph
+    copies = {"features.1.0.0": {2: 0, 5: 0}, "features.3.0.0": {1: 7}}
+    factors = {"features.0.0": np.full(8, 1 / 3, np.float32)}
+    changed = rescale(place_copies(graph, copies), factors)
+    changed = shift_copies(changed, copies, small_v1.quantized.tensors, {})
+    made = dataclasses.replace(small_v1.quantized, graph=changed, copies=copies, equalization=factors)
+    keep(cache / "entry", made)
+    found = recall(cache / "entry", graph)
+    assert found is not None
+    assert found.copies == copies
+    assert_same(found, made)
 
 
 def test_without_a_folder_nothing_is_kept(cache: Path, fresh: QuantizedGraph) -> None:
@@ -332,6 +347,10 @@ def rename_factors(facts: dict[str, Any], _arrays: dict[str, Any]) -> None:
     facts["equalization"] = ["nothing"]
 
 
+def copy_elsewhere(facts: dict[str, Any], _arrays: dict[str, Any]) -> None:
+    facts["copies"] = {"fc": {"1": 0}}
+
+
 def empty(facts: dict[str, Any], _arrays: dict[str, Any]) -> None:
     facts.clear()
 
@@ -366,6 +385,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
             (drop_scale, "does not fit the network"),
             (other_graph, "does not fit the network"),
             (rename_factors, "is of another format"),
+            (copy_elsewhere, "is of another format"),
             (other_decisions, "is of another format"),
             (text_for_scales, "is of another format"),
             (empty, "is of another format"),

@@ -36,6 +36,7 @@ calibration_images = 12
 held_out_images = 4
 check_images = 8
 bias_correction = false
+channel_splitting = false
 equalization = false
 range_search = false
 rounding = false

@@ -381,7 +381,7 @@ def data_with_judge(graph: Graph, scores: list[float]) -> CalibrationData:
     )
 
 
-STEPS = ("bias_correction", "split_channels", "equalize_pairs", "equalize_all", "range_search", "rounding")
+STEPS = ("bias_correction", "equalize_pairs", "equalize_all", "split_channels", "range_search", "rounding")
 PLAIN = QuantRecipe(
     "plain",
     "",

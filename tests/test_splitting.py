@@ -75,8 +75,12 @@ def quantized_of(graph: Graph, copies: dict[str, dict[int, int]] | None = None) 
     return quantize_graph(graph, ranges, copies or {}, saturation_safe=True)
 
 
+def steps_of(quantized: QuantizedGraph) -> dict[str, np.ndarray]:
+    return {name: np.full(1, scale.scale, np.float32) for name, scale in quantized.tensors.items()}
+
+
 def chosen(graph: Graph) -> dict[str, dict[int, int]]:
-    found = find_copies(graph, channel_slopes(graph, tiny_batch(8)), quantized_of(graph).tensors)
+    found = find_copies(graph, channel_slopes(graph, tiny_batch(8)), steps_of(quantized_of(graph)))
     return {layer: dict(rows) for layer, rows in found.items()}
 
 
@@ -90,8 +94,8 @@ def weights_of(graph: Graph, name: str) -> np.ndarray:
 
 def test_dead_channels_take_copies_of_the_channels_whose_rounding_costs_most() -> None:
     graph = graph_with_dead()
-    slopes, tensors = channel_slopes(graph, tiny_batch(8)), quantized_of(graph).tensors
-    noise = sum(slopes[name].squares * tensors[name].scale ** 2 for name in ("stem", "depthwise"))
+    slopes, steps = channel_slopes(graph, tiny_batch(8)), steps_of(quantized_of(graph))
+    noise = sum(slopes[name].squares * steps[name] ** 2 for name in ("stem", "depthwise"))
     noise[list(DEAD)] = 0
     first, second = np.argsort(-noise)[:2].tolist()
     assert sorted(chosen(graph)["depthwise"]) == list(DEAD)
@@ -118,23 +122,17 @@ def test_channels_that_others_read_too_are_left_alone() -> None:
     more = Conv2d("more", "stem", np.ones((6, 8, 1, 1), np.float32), np.zeros(6, np.float32))
     both = dataclasses.replace(graph, nodes=(graph.nodes[0], more, *graph.nodes[1:]))
     zero = {n: ChannelSlopes(np.ones(s[0]), np.zeros(s[0])) for n, s in both.shapes.items()}
-    assert find_copies(both, zero, {n: TensorScale(1.0, 0) for n in both.shapes}) == {}
+    assert find_copies(both, zero, dict.fromkeys(both.shapes, np.ones(1, np.float32))) == {}
 
 
 def test_how_a_checkpoints_channels_are_scaled_does_not_matter() -> None:
     graph = graph_with_dead(activation=Activation.RELU)
     factors = {name: np.float32([1, 0.03, 5, 0.2, 30, 1, 2, 0.5]) for name in ("stem", "depthwise")}
-    scaled, tensors = rescale(graph, factors), quantized_of(graph).tensors
-
-    def worth(found: Graph, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What a place loses, and what an error in proportion to a channel costs."""
-        slopes, (low, high) = channel_slopes(found, tiny_batch(4)), channel_bounds(found)["depthwise"]
-        return slopes["depthwise"].shifts * (high - low) ** 2, slopes["depthwise"].squares * times**2
-
-    ones = np.ones(8, np.float32)
-    for ours, theirs in zip(worth(graph, ones), worth(scaled, factors["depthwise"]), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-9)
-    assert sorted(find_copies(scaled, channel_slopes(scaled, tiny_batch(4)), tensors)["depthwise"]) == [1, 4]
+    scaled, steps = rescale(graph, factors), steps_of(quantized_of(graph))
+    scaled_steps = {name: step * factors.get(name, np.ones(1, np.float32)) for name, step in steps.items()}
+    expected = find_copies(graph, channel_slopes(graph, tiny_batch(8)), steps)
+    assert find_copies(scaled, channel_slopes(scaled, tiny_batch(8)), scaled_steps) == expected
+    assert sorted(expected["depthwise"]) == list(DEAD)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +144,7 @@ def test_the_embedded_networks_have_room_after_their_stems(
     exported: Exported = request.getfixturevalue(arch)
     graph = exported.pixel_graph
     slopes = channel_slopes(graph, exported.images[:4])
-    found = find_copies(graph, slopes, exported.quantized.tensors)
+    found = find_copies(graph, slopes, steps_of(exported.quantized))
     assert len(found[layer]) == pytest.approx(places, abs=2)
 
 

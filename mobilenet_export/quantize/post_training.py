@@ -32,11 +32,10 @@ from mobilenet_export.quantize.equalize import (
     equalize_weights,
     rescale,
 )
-from mobilenet_export.quantize.observers import Extremes
 from mobilenet_export.quantize.saturation import saturation_safe_scale
 from mobilenet_export.quantize.sensitivity import best_ranges, channel_slopes
 from mobilenet_export.quantize.sequential import Rebuild, rebuild
-from mobilenet_export.quantize.splitting import find_copies, place_copies, shift_copies, sources
+from mobilenet_export.quantize.splitting import factors_of_copies, find_copies, place_copies, shift_copies
 from mobilenet_export.quantized import Copies, Decision, QuantizedGraph, QuantizedKernel, TensorScale
 from mobilenet_export.recipe import QuantRecipe
 
@@ -89,13 +88,13 @@ def post_training(graph: Graph, data: CalibrationData, recipe: QuantRecipe) -> Q
     trial.start()
     if recipe.bias_correction:
         trial.correct_biases()
-    if recipe.channel_splitting:
-        trial.split_channels()
     if recipe.equalization:
         trial.equalize("equalize_pairs", equalize_pairs)
         trial.equalize("equalize_all", equalize_all)
     if recipe.equalization and recipe.per_tensor_weights:
         trial.equalize("equalize_weights", equalize_weights)
+    if recipe.channel_splitting:
+        trial.split_channels()
     if recipe.range_search:
         trial.search_ranges()
     if recipe.rounding:
@@ -123,20 +122,6 @@ class _Trial:
         """Shift biases by the mean error of their layer."""
         self._keep_better("bias_correction", self._rebuilt(self.best, rounding=False))
 
-    def split_channels(self) -> None:
-        """Copy the channels whose rounding costs most into the places of dead ones."""
-        if self._graph.pixels is None:  # what normalized values can reach is not known
-            return
-        before = self._graph, self._seen, self._copies
-        slopes = channel_slopes(self._graph, self._data.images[:_SLOPE_IMAGES])
-        copies = find_copies(self._graph, slopes, self.best.tensors)
-        if not copies:
-            return
-        self._graph, self._copies = place_copies(self._graph, copies), copies
-        self._seen = _seen_of_copies(self._graph, self._seen, copies)
-        if not self._keep_better("split_channels", self._corrected(self._quantize({}, self._ranges(_NONE)))):
-            self._graph, self._seen, self._copies = before
-
     def equalize(self, step: str, method: Callable[[Graph, Magnitudes], Equalization]) -> None:
         """Bring channels to like ranges."""
         margin = self._data.reach**2  # a channel's extreme is known from fewer values than a tensor's
@@ -144,6 +129,23 @@ class _Trial:
         found = method(self._graph, magnitude)
         if found.factors:
             self._keep_better(step, self._corrected(self._quantize(found.factors, self._ranges(found))))
+
+    def split_channels(self) -> None:
+        """Copy the channels whose rounding costs most into the places of dead ones."""
+        if self._graph.pixels is None:  # what normalized values can reach is not known
+            return
+        tensors, factors = self.best.tensors, self.best.equalization
+        slopes = channel_slopes(self._graph, self._data.images[:_SLOPE_IMAGES])
+        one = np.ones(1, np.float32)
+        steps = {name: scale.scale / factors.get(name, one) for name, scale in tensors.items()}
+        copies = find_copies(self._graph, slopes, steps)
+        if not copies:
+            return
+        before, self._graph, self._copies = self._graph, place_copies(self._graph, copies), copies
+        bounds = {name: scale.bounds for name, scale in tensors.items()}
+        tried = self._quantize({**factors, **factors_of_copies(self._graph, copies, factors)}, bounds)
+        if not self._keep_better("split_channels", self._corrected(tried)):
+            self._graph, self._copies = before, {}
 
     def search_ranges(self) -> None:
         """Take the ranges that cost least at the logits."""
@@ -191,16 +193,6 @@ class _Trial:
         if after > before:
             self.best, self._best_db = tried, after
         return after > before
-
-
-def _seen_of_copies(graph: Graph, seen: Observed, copies: Copies) -> Observed:
-    """Return what is seen of a graph with the copies in their places."""
-    changed: dict[str, Extremes] = {}
-    for node in graph.kernels():
-        if node.name in copies:
-            source = sources(copies[node.name], len(node.weight))
-            changed |= {name: seen[name].gathered(source) for name in (node.input, node.name)}
-    return {**seen, **changed}
 
 
 def quantize_graph(

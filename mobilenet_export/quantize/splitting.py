@@ -42,7 +42,7 @@ class _Hidden:
 def find_copies(
     graph: Graph,
     slopes: Mapping[str, ChannelSlopes],
-    tensors: Mapping[str, TensorScale],
+    steps: Mapping[str, FloatArray],
 ) -> Copies:
     """Choose which channels to copy, and into whose places, as long as a copy gains more than the place loses.
 
@@ -52,13 +52,13 @@ def find_copies(
     Args:
         graph: Fused float graph that takes pixels.
         slopes: Of its tensors.
-        tensors: Scales that they are rounded to.
+        steps: What they are rounded to, float32 (C,) or (1,).
     """
     bounds = channel_bounds(graph)
     found = {}
     for hidden in _hidden(graph):
         names = (hidden.made.name, hidden.filtered.name)
-        noise = np.sum([slopes[name].squares * tensors[name].scale ** 2 / 12 for name in names], axis=0)
+        noise = np.sum([slopes[name].squares * np.square(steps[name]) / 12 for name in names], axis=0)
         low, high = bounds[hidden.filtered.name]
         loss = slopes[hidden.filtered.name].shifts * ((high - low) / 2) ** 2
         if copies := _assign(noise, loss):
@@ -113,6 +113,19 @@ def sources(copies: Mapping[int, int], channels: int) -> NDArray[np.int64]:
     source = np.arange(channels)
     source[list(copies)] = list(copies.values())
     return source
+
+
+def factors_of_copies(
+    graph: Graph, copies: Copies, factors: Mapping[str, FloatArray]
+) -> dict[str, FloatArray]:
+    """Return the factors by which copies are scaled where the originals are scaled by these."""
+    return {
+        name: factors[name][sources(copies[hidden.filtered.name], len(hidden.filtered.weight))]
+        for hidden in _hidden(graph)
+        if hidden.filtered.name in copies
+        for name in (hidden.made.name, hidden.filtered.name)
+        if name in factors
+    }
 
 
 def shift_copies(
