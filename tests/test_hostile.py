@@ -32,8 +32,8 @@ pytestmark = [
     pytest.mark.skipif(not DATA, reason="no photos; make accuracy DATA=DIR LABELS=CSV"),
 ]
 
-MOST_DB_LOST = 1.5
-"""1 is the aim. Scaled V2 lost 1.3 and agreed on 1.0 % more images: its own scales beat what equalization finds."""
+MOST_DB_LOST = 1.0
+"""V1 lost none, V2 0.8 when all were scaled and 0.9 by one: its own scales beat what equalization finds."""
 MOST_AGREEMENT_LOST_PERCENT = 1.5
 """0.3 is the aim, 1 or 2 of 500 images; which images flip is chance, and tells no less than about 1 %."""
 

@@ -27,6 +27,7 @@ from mobilenet_export.quantize.calibrate import calibrate
 from mobilenet_export.quantize.equalize import rescale
 from mobilenet_export.quantize.post_training import quantize_graph
 from mobilenet_export.quantize.sensitivity import ChannelSlopes, channel_slopes
+from mobilenet_export.quantize.sequential import Rebuild, rebuild
 from mobilenet_export.quantize.splitting import (
     channel_bounds,
     find_copies,
@@ -221,6 +222,17 @@ def test_copies_lower_the_noise_of_activations() -> None:
     plain, copied = quantized_of(graph), quantized_of(place_copies(graph, copies), copies)
     noise = [np.square(with_rounded_activations(q, batch) - truth).mean() for q in (plain, copied)]
     assert noise[1] < 0.8 * noise[0]
+
+
+def test_the_filters_of_copies_are_rounded_together() -> None:
+    graph = graph_with_dead((1, 2, 3, 4, 5))
+    copies = {"depthwise": dict.fromkeys((1, 2, 3), 0)}
+    placed = place_copies(graph, copies)
+    quantized = quantized_of(placed, copies)
+    rebuilt = rebuild(quantized, tiny_batch(8), Rebuild(None, rounding=True, saturation_safe=True))
+    kernel, wanted = rebuilt.kernels["depthwise"], weights_of(placed, "depthwise")[0]
+    found = kernel.weight[:4] * kernel.scale[:4, None, None, None]
+    assert np.abs(found.mean(axis=0) - wanted).max() < 0.5 * np.abs(found[0] - wanted).max()
 
 
 # What bundles and caches hold

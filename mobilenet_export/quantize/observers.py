@@ -41,14 +41,6 @@ class Extremes:
             lowest, highest = (low, high) if unclamped is value else _extremes(unclamped)
             self.spread = np.maximum(self.spread, highest - lowest)
 
-    def gathered(self, source: NDArray[np.int64]) -> "Extremes":
-        """Extremes of a tensor whose channels are these channels of this one, (C,)."""
-        rows = [(low[source], high[source]) for low, high in self.rows]
-        lowest, highest, spread = (
-            np.asarray(ends)[source] for ends in (self.lowest, self.highest, self.spread)
-        )
-        return Extremes(self.images, self.low_sum, self.high_sum, lowest, highest, spread, rows)
-
     @property
     def mean_range(self) -> tuple[float, float]:
         """Mean minimum and mean maximum of the tensor."""

@@ -47,6 +47,7 @@ _POOL_STEPS = 4999
 """Odd for the same reason; a ReLU6's average at 224 px is multiplied by some 85 of them."""
 _SMALLEST_SCALE = np.float32(1e-10)
 _SLOPE_IMAGES = 8
+"""Their gradients say what the rounding of each channel costs, in a second."""
 _NONE = Equalization({}, {})
 _NO_COPIES: Copies = {}
 
