@@ -36,6 +36,8 @@ RESULTS = "devices"
 REPORT = "report.html"
 """All of it as a page; written anew by `mnx report`, so no hash of it is kept."""
 EQUALIZATION = "equalization.safetensors"
+COPIES = "copies/"
+"""Begins the names in it of arrays that say which channel each is a copy of."""
 """Where int8 files hold tensors multiplied per channel: the factors by tensor name, float32 (C,)."""
 EXPORT_AGAIN = "export it again, with --force to replace it"
 """The next step where a bundle is damaged."""
@@ -98,7 +100,7 @@ class Bundle:
             ) from None
 
     def equalization(self) -> bytes | None:
-        """Read the factors of equalized int8 files, as safetensors; None where there are none.
+        """Read what was done to the channels of int8 files, as safetensors; None where nothing was.
 
         Raises:
             DamagedInputError: The file is missing or is not the one that was written.

@@ -53,7 +53,7 @@ class QuantizedKernel:
 class Decision:
     """A step of the quantizer that was tried on held-out images, and whether it was kept.
 
-    `before_db` and `after_db` are the SQNR of the logits against fp32 without and with the step, in dB.
+    `before_db` and `after_db` are the mean over images of the logits' SQNR against fp32 without and with the step.
     """
 
     step: str

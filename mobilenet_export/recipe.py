@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mobilenet_export.documents import parse_toml
 from mobilenet_export.errors import DamagedInputError, UsageError, unknown_name
@@ -99,7 +100,10 @@ def read_recipe(path: Path) -> QuantRecipe:
         unknown = sorted(table.keys() - QuantRecipe.__annotations__.keys())
         if unknown:
             raise ValueError(f"unknown field {unknown[0]}")
-        recipe = QuantRecipe(**table)
+        for field in ("name", "summary"):
+            if field not in table:
+                raise ValueError(f"{field} is missing")
+        recipe = QuantRecipe(**{field: _whole_as_float(field, value) for field, value in table.items()})
         _check(recipe)
     except FileNotFoundError:
         raise UsageError(f"no such file: {path}", "shipped recipes: " + ", ".join(recipe_names())) from None
@@ -107,6 +111,10 @@ def read_recipe(path: Path) -> QuantRecipe:
         reason = str(error).removeprefix("QuantRecipe.__init__() ")
         raise DamagedInputError(f"{path}: {reason}", "compare calibration/recipes/int8.toml") from None
     return recipe
+
+
+def _whole_as_float(field: str, value: Any) -> Any:
+    return float(value) if QuantRecipe.__annotations__[field] is float and type(value) is int else value
 
 
 def _check(recipe: QuantRecipe) -> None:

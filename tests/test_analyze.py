@@ -281,10 +281,10 @@ def bundle_with(folder: Path, data: bytes | None) -> Bundle:
 
 def test_equalization_is_read_from_the_bundle_where_it_is(tmp_path: Path) -> None:
     graph = tiny_graph()
-    assert read_equalization(bundle_with(tmp_path, None), graph) == {}
+    assert read_equalization(bundle_with(tmp_path, None), graph) == ({}, {})
     times = {"stem": np.linspace(1, 2, 8, dtype=np.float32)}
     written = bundle_with(tmp_path, safetensors.numpy.save(times))
-    np.testing.assert_array_equal(read_equalization(written, graph)["stem"], times["stem"])
+    np.testing.assert_array_equal(read_equalization(written, graph)[0]["stem"], times["stem"])
     (tmp_path / EQUALIZATION).write_bytes(safetensors.numpy.save({"stem": 2 * times["stem"]}))
     with pytest.raises(DamagedInputError, match="changed since it was exported"):
         read_equalization(written, graph)

@@ -343,7 +343,7 @@ def test_a_bundle_holds_what_it_lists(exported: Export) -> None:
     assert set(document) == {
         "schema", "mobilenet_export", "model", "preprocessing",
         "source", "files", "calibration", "recipe", "decisions",
-        "copies", "equalization_sha256", "versions", "drift", "self_check", "parts",
+        "equalization_sha256", "versions", "drift", "self_check", "parts",
     }  # fmt: skip
     assert exported.bundle.artifacts() == exported.artifacts
     assert exported.bundle.labels() == tuple(f"class {index}" for index in range(12))

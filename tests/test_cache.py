@@ -348,7 +348,7 @@ def rename_factors(facts: dict[str, Any], _arrays: dict[str, Any]) -> None:
 
 
 def copy_elsewhere(facts: dict[str, Any], _arrays: dict[str, Any]) -> None:
-    facts["copies"] = {"fc": {"1": 0}}
+    facts["copies"] = ["nothing"]
 
 
 def empty(facts: dict[str, Any], _arrays: dict[str, Any]) -> None:

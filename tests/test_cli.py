@@ -716,6 +716,16 @@ def test_labels_give_accuracy(
     assert row["top5_percent"] >= row["top1_percent"]
 
 
+def test_a_limit_draws_among_the_images_that_have_a_label(
+    photos: Path, bundle: Path, checkpoint: Path, mnx: Callable[..., Printed]
+) -> None:
+    labels = photos.parent / "labels.csv"
+    labels.write_text("\n".join(labels.read_text().splitlines()[:3]) + "\n")
+    arguments = ["--checkpoint", checkpoint, "--data", photos, "--labels", labels, "--limit", 2, "--json"]
+    document = json.loads(mnx("validate", bundle / "mobilenet_v2_025_96_fp32.onnx", *arguments).out)
+    assert (document["images"], document["labelled"]) == (2, 2)
+
+
 def test_a_file_outside_a_bundle_needs_its_variant(
     bundle: Path, checkpoint: Path, mnx: Callable[..., Printed]
 ) -> None:
@@ -1090,6 +1100,8 @@ def test_a_recipe_prints_as_the_toml_that_it_is(mnx: Callable[..., Printed]) -> 
     printed = mnx("recipes", "int8").out
     assert printed == shipped_path("calibration", "recipes", "int8.toml").read_text(encoding="utf-8")
     assert mnx("recipes", "int9").hint.startswith("did you mean int8?")
+    Path("mine.toml").write_text(printed.replace("reach = 1.1", "reach = 2"), encoding="utf-8")
+    assert "\nreach = 2\n" in mnx("recipes", "mine.toml").out
 
 
 def test_a_checkpoint_that_nothing_needs_is_refused(mnx: Callable[..., Printed], tmp_path: Path) -> None:

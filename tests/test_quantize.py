@@ -481,7 +481,7 @@ def test_a_missing_recipe_file_is_a_usage_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "missing 2 required"),
+        ("", "name is missing"),
         ('name = "x"\nsummary = ""\nnoise = 1', "unknown field noise"),
         ('name = "x"\nsummary = ""\nseed = "one"', "seed must be of type int"),
         ('name = "x"\nsummary = ""\nseed = true', "seed must be of type int"),
@@ -498,6 +498,11 @@ def test_a_recipe_with_a_mistake_is_refused_with_the_reason(text: str, reason: s
     with pytest.raises(DamagedInputError) as caught:
         read_recipe(path)
     assert reason in caught.value.message
+
+
+def test_a_whole_number_is_a_number(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('name = "x"\nsummary = ""\nreach = 2')
+    assert read_recipe(tmp_path / "mine.toml").reach == 2.0
 
 
 def test_no_sum_of_an_add_lies_near_a_rounding_tie(v2: Exported) -> None:

@@ -1,15 +1,17 @@
 """Copies of channels in the places of dead ones: what is chosen, that nothing else changes, and what it gains."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from conftest import Exported, tiny_batch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mobilenet_export.bundle import EQUALIZATION, Bundle
 from mobilenet_export.errors import DamagedInputError
 from mobilenet_export.graph import (
     Activation,
@@ -31,7 +33,6 @@ from mobilenet_export.quantize.sequential import Rebuild, rebuild
 from mobilenet_export.quantize.splitting import (
     channel_bounds,
     find_copies,
-    parse_copies,
     place_copies,
     reference_graph,
     shift_copies,
@@ -238,35 +239,38 @@ def test_the_filters_of_copies_are_rounded_together() -> None:
 # What bundles and caches hold
 
 
-def test_copies_are_read_back_as_json_holds_them() -> None:
-    graph = graph_with_dead()
-    assert parse_copies(graph, {"depthwise": {"1": 0, "4": 2}}) == {"depthwise": {1: 0, 4: 2}}
-    assert parse_copies(graph, {}) == {}
+def bundle_with(folder: Path, arrays: dict[str, np.ndarray]) -> Bundle:
+    data = safetensors.numpy.save(arrays)
+    (folder / EQUALIZATION).write_bytes(data)
+    return Bundle(folder, {"equalization_sha256": hashlib.sha256(data).hexdigest()})
+
+
+def test_copies_are_read_back_from_a_bundle(tmp_path: Path) -> None:
+    graph, source = graph_with_dead(), np.int32([0, 0, 2, 3, 2, 5, 6, 7])
+    found, _ = as_exported(bundle_with(tmp_path, {"copies/depthwise": source}), quantized_of(graph))
+    assert found.copies == {"depthwise": {1: 0, 4: 2}}
+    placed = place_copies(graph, found.copies)
+    assert np.array_equal(weights_of(found.graph, "pointwise"), weights_of(placed, "pointwise"))
 
 
 @pytest.mark.parametrize(
-    "table",
+    ("layer", "source"),
     [
-        [],
-        {"stem": {"1": 0}},
-        {"depthwise": [0]},
-        {"depthwise": {"8": 0}},
-        {"depthwise": {"01": 0}},
-        {"depthwise": {"1": 8}},
-        {"depthwise": {"1": -1}},
-        {"depthwise": {"1": 0.0}},
-        {"depthwise": {"1": True}},
-        {"depthwise": {"1": "0"}},
-        {"depthwise": {"1": 4, "4": 0}},
-        {"depthwise": {"1": [0]}},
+        ("stem", np.arange(8, dtype=np.int32)),
+        ("fc", np.arange(5, dtype=np.int32)),
+        ("nowhere", np.arange(8, dtype=np.int32)),
+        ("depthwise", np.arange(7, dtype=np.int32)),
+        ("depthwise", np.arange(8, dtype=np.int64)),
+        ("depthwise", np.arange(8, dtype=np.float32)),
+        ("depthwise", np.int32([0, 8, 2, 3, 4, 5, 6, 7])),
+        ("depthwise", np.int32([0, -1, 2, 3, 4, 5, 6, 7])),
+        ("depthwise", np.int32([0, 4, 2, 3, 0, 5, 6, 7])),
+        ("depthwise", np.zeros((), np.int32)),
     ],
 )
-def test_copies_that_do_not_fit_are_refused(table: object) -> None:
-    with pytest.raises(ValueError, match=r"copies"):
-        parse_copies(graph_with_dead(), table)
-    bundle = SimpleNamespace(folder=Path("b"), document={"copies": table}, equalization=lambda: None)
-    with pytest.raises(DamagedInputError, match=r"mnx\.json"):
-        as_exported(bundle, quantized_of(graph_with_dead()))  # type: ignore[arg-type]
+def test_copies_that_do_not_fit_are_damaged(layer: str, source: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(DamagedInputError, match=f"no copies of {layer}"):
+        as_exported(bundle_with(tmp_path, {f"copies/{layer}": source}), quantized_of(graph_with_dead()))
 
 
 def test_layers_with_copies_are_compared_with_copies(real: Exported) -> None:

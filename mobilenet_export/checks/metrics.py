@@ -23,6 +23,11 @@ def sqnr_db(reference: FloatArray, result: FloatArray) -> float:
     return decibel(_energy(reference), _energy(reference - result))
 
 
+def mean_sqnr_db(reference: FloatArray, result: FloatArray) -> float:
+    """Mean over images of the SQNR of each, in dB, so that no outlier decides alone; outputs are (N, K)."""
+    return sum(sqnr_db(*image) for image in zip(reference, result, strict=True)) / len(reference)
+
+
 def decibel(signal: float, noise: float) -> float:
     """Ratio of two energies in dB; minus infinity where the noise is infinite."""
     if math.isinf(noise):

@@ -1,5 +1,6 @@
 """`mnx recipes`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,7 +28,8 @@ def recipes_command(
 
     if name is not None:
         find_recipe(name)
-        path = shipped_path("calibration", "recipes", f"{name}.toml")
+        own = name.endswith(".toml")
+        path = Path(name) if own else shipped_path("calibration", "recipes", f"{name}.toml")
         terminal.print_text(path.read_text(encoding="utf-8"))
         terminal.say_next("mnx export --arch v2 --int8 --recipe YOUR_COPY.toml")
         return

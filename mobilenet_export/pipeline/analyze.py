@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from mobilenet_export.artifact import Artifact
-from mobilenet_export.bundle import DOCUMENT, EQUALIZATION, EXPORT_AGAIN, Bundle, read_bundle
+from mobilenet_export.bundle import COPIES, EQUALIZATION, EXPORT_AGAIN, Bundle, read_bundle
 from mobilenet_export.checks.layer_noise import Factors, Noise, noise_alone
 from mobilenet_export.checks.layer_statistics import TensorSums, tensor_sums
 from mobilenet_export.checks.layers import LayerReport, activation_histogram, layer_rows, weight_histograms
@@ -28,8 +28,8 @@ from mobilenet_export.pipeline.validate import (
     find_target,
     reopen_reference,
 )
-from mobilenet_export.quantize.splitting import parse_copies, reference_graph
-from mobilenet_export.quantized import QuantizedGraph
+from mobilenet_export.quantize.splitting import read_copies, reference_graph
+from mobilenet_export.quantized import Copies, QuantizedGraph
 from mobilenet_export.runtimes import Runtime, available_runtimes
 from mobilenet_export.runtimes.onnxruntime import suffix, watch
 
@@ -177,33 +177,31 @@ def as_exported(bundle: Bundle, quantized: QuantizedGraph) -> tuple[QuantizedGra
     Raises:
         DamagedInputError: What the bundle says of its channels is not what was written, or does not fit the graph.
     """
-    graph, factors = quantized.graph, read_equalization(bundle, quantized.graph)
-    try:
-        copies = parse_copies(graph, bundle.document.get("copies", {}))
-    except ValueError as error:
-        raise DamagedInputError(f"{bundle.folder / DOCUMENT}: {error}", EXPORT_AGAIN) from None
+    factors, copies = read_equalization(bundle, quantized.graph)
     quantized = dataclasses.replace(quantized, copies=copies, equalization=factors)
-    return dataclasses.replace(quantized, graph=reference_graph(graph, quantized)), factors
+    return dataclasses.replace(quantized, graph=reference_graph(quantized.graph, quantized)), factors
 
 
-def read_equalization(bundle: Bundle, graph: Graph) -> Factors:
-    """Return the factors of a bundle whose int8 files are equalized; none where they are not.
+def read_equalization(bundle: Bundle, graph: Graph) -> tuple[Factors, Copies]:
+    """Return the factors of a bundle whose int8 files are equalized, and which of their channels are copies.
 
     Raises:
         DamagedInputError: The file is not the one that was written, or does not fit the graph.
     """
-    data = bundle.equalization()
+    data, path = bundle.equalization(), bundle.folder / EQUALIZATION
     if data is None:
-        return {}
+        return {}, {}
     try:
-        factors = load(data)
+        arrays = load(data)
+        layers = {name.removeprefix(COPIES): name for name in arrays if name.startswith(COPIES)}
+        copies = read_copies(graph, {layer: arrays.pop(name) for layer, name in layers.items()})
     except (SafetensorError, ValueError) as error:
-        raise DamagedInputError(f"{bundle.folder / EQUALIZATION}: {error}", EXPORT_AGAIN) from None
-    for name, values in factors.items():
+        raise DamagedInputError(f"{path}: {error}", EXPORT_AGAIN) from None
+    for name, values in arrays.items():
         fits = name in graph.shapes and values.shape == graph.shapes[name][:1]
         if not fits or values.dtype != np.float32 or not (np.isfinite(values) & (values > 0)).all():
-            raise DamagedInputError(f"{bundle.folder / EQUALIZATION}: no factors of {name}", EXPORT_AGAIN)
-    return factors
+            raise DamagedInputError(f"{path}: no factors of {name}", EXPORT_AGAIN)
+    return arrays, copies
 
 
 def watch_kernels(

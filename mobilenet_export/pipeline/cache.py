@@ -32,7 +32,7 @@ from mobilenet_export.graph import Graph
 from mobilenet_export.images import ImageSet
 from mobilenet_export.pipeline.evidence import hash_images
 from mobilenet_export.quantize.equalize import rescale
-from mobilenet_export.quantize.splitting import parse_copies, place_copies, shift_copies
+from mobilenet_export.quantize.splitting import place_copies, read_copies, shift_copies, sources
 from mobilenet_export.quantized import Decision, QuantizedGraph, QuantizedKernel, TensorScale
 from mobilenet_export.recipe import QuantRecipe
 from mobilenet_export.spec import ModelSpec
@@ -181,11 +181,13 @@ def _restore(facts: dict[str, Any], arrays: Arrays, graph: Graph) -> QuantizedGr
     try:
         factors = {name: arrays[f"factors/{name}"] for name in facts["equalization"]}
         scaled = {name for name in graph.shapes if name == graph.logits or name != graph.output}
-        fits = _forms(arrays) == _expected(graph, factors) and facts["tensors"].keys() == scaled
+        fits = (
+            _forms(arrays) == _expected(graph, factors, facts["copies"]) and facts["tensors"].keys() == scaled
+        )
         if not fits:
             raise _UnusableError("does not fit the network")
         tensors = {name: TensorScale(*values) for name, values in facts["tensors"].items()}
-        copies = parse_copies(graph, facts["copies"])
+        copies = read_copies(graph, {layer: arrays[f"copies/{layer}"] for layer in facts["copies"]})
         changed = place_copies(graph, copies)
         changed = shift_copies(rescale(changed, factors) if factors else changed, copies, tensors, {})
         if hash_graph(changed) != facts["graph"]:
@@ -204,9 +206,10 @@ def _forms(arrays: Arrays) -> dict[str, _Form]:
     return {name: (values.dtype.name, values.shape) for name, values in arrays.items()}
 
 
-def _expected(graph: Graph, factors: Arrays) -> dict[str, _Form]:
+def _expected(graph: Graph, factors: Arrays, copied: list[str]) -> dict[str, _Form]:
     """Return type and shape of every array of a graph's entry."""
     found: dict[str, _Form] = {f"factors/{name}": ("float32", graph.shapes[name][:1]) for name in factors}
+    found |= {f"copies/{layer}": ("int32", graph.shapes[layer][:1]) for layer in copied}
     for node in graph.kernels():
         found[f"weight/{node.name}"] = ("int8", node.weight.shape)
         found[f"scale/{node.name}"] = ("float32", node.bias.shape)
@@ -243,7 +246,9 @@ def _superfluous(folder: Path) -> Iterator[Path]:
 
 def _spell(quantized: QuantizedGraph) -> bytes:
     """Return the bytes of an entry."""
-    arrays = {f"factors/{name}": values for name, values in quantized.equalization.items()}
+    arrays: dict[str, NDArray[Any]] = {f"factors/{n}": values for n, values in quantized.equalization.items()}
+    for layer, rows in quantized.copies.items():
+        arrays[f"copies/{layer}"] = sources(rows, len(quantized.kernels[layer].bias)).astype(np.int32)
     for name, kernel in quantized.kernels.items():
         arrays |= {f"{part}/{name}": getattr(kernel, part) for part in _PARTS}
     facts = {
@@ -251,7 +256,7 @@ def _spell(quantized: QuantizedGraph) -> bytes:
         "graph": hash_graph(quantized.graph),
         "tensors": {name: dataclasses.astuple(scale) for name, scale in quantized.tensors.items()},
         "decisions": [dataclasses.asdict(decision) for decision in quantized.decisions],
-        "copies": quantized.copies,
+        "copies": list(quantized.copies),
         "equalization": list(quantized.equalization),
     }
     text = json.dumps(facts)

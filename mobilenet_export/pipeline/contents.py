@@ -20,6 +20,7 @@ from mobilenet_export.agent import MODULES
 from mobilenet_export.artifact import Artifact
 from mobilenet_export.bundle import (
     CALIBRATION,
+    COPIES,
     DEVICE,
     EQUALIZATION,
     LABELS,
@@ -38,6 +39,7 @@ from mobilenet_export.pipeline.evidence import hash_images, printable, values_of
 from mobilenet_export.pipeline.reference import Source
 from mobilenet_export.pipeline.report import render
 from mobilenet_export.plugins import load_plugin
+from mobilenet_export.quantize.splitting import sources
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe
 from mobilenet_export.report import DriftReport, LayerCurve
@@ -116,9 +118,14 @@ def hash_parts(folder: Path, contents: Contents) -> list[dict[str, str]]:
 
 
 def _equalization(contents: Contents) -> bytes | None:
-    """The factors that the int8 files' channels were multiplied by, as safetensors; None without any."""
-    factors = contents.quantized.equalization if contents.quantized else {}
-    return save({name: np.ascontiguousarray(values) for name, values in factors.items()}) if factors else None
+    """By what the int8 files' channels were multiplied, and which are copies, as safetensors; None without any."""
+    if contents.quantized is None:
+        return None
+    arrays = {name: np.ascontiguousarray(values) for name, values in contents.quantized.equalization.items()}
+    for layer, rows in contents.quantized.copies.items():
+        channels = len(contents.quantized.kernels[layer].bias)
+        arrays[COPIES + layer] = sources(rows, channels).astype(np.int32)
+    return save(arrays) if arrays else None
 
 
 def write_self_check(folder: Path, contents: Contents) -> list[dict[str, str]]:
@@ -181,7 +188,6 @@ def describe(contents: Contents, self_check: list[dict[str, str]]) -> dict[str, 
         "decisions": [_rounded(dataclasses.asdict(decision)) for decision in quantized.decisions]
         if quantized
         else [],
-        "copies": _copies(quantized),
         "equalization_sha256": hashlib.sha256(factors).hexdigest() if factors else None,
         "versions": {
             name: version(name) for name in ("torch", "onnx", "onnxruntime", "onnxsim", "ai-edge-litert")
@@ -189,12 +195,6 @@ def describe(contents: Contents, self_check: list[dict[str, str]]) -> dict[str, 
         "drift": contents.drift.to_json(),
         "self_check": self_check,
     }
-
-
-def _copies(quantized: QuantizedGraph | None) -> dict[str, dict[str, int]]:
-    """Depthwise layer → place → channel that is copied into it."""
-    copies = quantized.copies if quantized else {}
-    return {layer: {str(place): channel for place, channel in rows.items()} for layer, rows in copies.items()}
 
 
 def _rounded(table: dict[str, Any]) -> dict[str, Any]:

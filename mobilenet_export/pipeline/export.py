@@ -11,7 +11,7 @@ from mobilenet_export import images
 from mobilenet_export.artifact import INPUT_OUTPUTS, Artifact, InputOutput, Normalization, Precision
 from mobilenet_export.bundle import Bundle, check_place, new_bundle, read_bundle
 from mobilenet_export.checks.drift import judge, measure_drift
-from mobilenet_export.checks.metrics import sqnr_db
+from mobilenet_export.checks.metrics import mean_sqnr_db
 from mobilenet_export.findings import listing
 from mobilenet_export.formats import Format, artifact_name, io_types
 from mobilenet_export.graph import FloatArray, Graph
@@ -290,7 +290,7 @@ def quantize(
 
 
 def _judge(source: Source, judges: ImageSet) -> Callable[[QuantizedGraph], float]:
-    """Return the SQNR of an int8 graph's outputs, computed by the kernels that users run."""
+    """Return the mean SQNR of an int8 graph's outputs, computed by the kernels that users run."""
     form, engine = load_plugin("formats", "onnx"), runtime("onnxruntime")
     graph, held_out = source.graph, values_of(judges, source.spec)
     truth = engine.open(Artifact("fp32", "onnx", "fp32", form.write_float(graph, "fp32"))).run(held_out)
@@ -298,7 +298,7 @@ def _judge(source: Source, judges: ImageSet) -> Callable[[QuantizedGraph], float
 
     def judge(quantized: QuantizedGraph) -> float:
         data = form.write_int8(quantized, "float32")
-        return sqnr_db(truth, engine.open(Artifact("int8", "onnx", "int8", data)).run(held_out))
+        return mean_sqnr_db(truth, engine.open(Artifact("int8", "onnx", "int8", data)).run(held_out))
 
     return judge
 

@@ -43,7 +43,7 @@ class ValidateRequest:
         checkpoint: The user's own weights or ONNX file that the targets were exported from.
         data: Images; else the shipped ones for checking.
         labels_csv: `file,label` rows.
-        limit: Use this many images at most.
+        limit: Use this many images at most; of those with labels, where there are any.
         runtimes: Names; else all that work here.
         limits: That replace those of the variant where not None.
         max_drop_points: Most top-1 drop against the reference.
@@ -225,6 +225,8 @@ def find_images(request: ValidateRequest, target: Target) -> tuple[ImageSet, Map
     labels = images.labelled(image_set, request.labels_csv, target.spec.classes, target.labels)
     if request.max_drop_points is not None and not labels:
         raise UsageError(f"{request.data}: no labels, so --max-drop cannot be checked", "give --labels CSV")
+    if labels and request.limit:  # a few of many images might have none
+        image_set = image_set.subset(name for name in image_set.names if name in labels)
     count = request.limit or len(image_set)
     choice = images.choose(image_set, 0, count, seed=0)
     return choice.check, labels

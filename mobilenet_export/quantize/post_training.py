@@ -61,7 +61,7 @@ class CalibrationData:
         input_range: Extremes that the input tensor can have.
         images: float32 (N, C, H, W), the first of them, for the steps that hold theirs in memory.
         clipped_activations: fp32 activations of a quantized graph's float form for images, clipped to its ranges.
-        judge: SQNR in dB of an int8 graph's logits against fp32 on held-out images.
+        judge: Mean SQNR in dB of an int8 graph's logits against fp32 on held-out images.
         judge_images: How many those are.
         reach: How much farther than on these images the activations are expected to reach.
         logits_reach: The same, of the highest logit.

@@ -13,7 +13,7 @@ weights and with more channels; here for activations and in place of others.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,24 +167,21 @@ def reference_graph(graph: Graph, quantized: QuantizedGraph) -> Graph:
     return shift_copies(placed, quantized.copies, quantized.tensors, quantized.equalization)
 
 
-def parse_copies(graph: Graph, table: object) -> Copies:
-    """Read copies back as JSON holds them, whose keys are text.
+def read_copies(graph: Graph, arrays: Mapping[str, NDArray[Any]]) -> Copies:
+    """Read copies back from the sources of each layer's channels.
 
     Raises:
-        ValueError: It is none, or does not fit the graph.
+        ValueError: They do not fit the graph.
     """
     channels = {hidden.filtered.name: len(hidden.filtered.weight) for hidden in _hidden(graph)}
-    if not isinstance(table, Mapping):
-        raise ValueError("copies are no table")
     found = {}
-    for layer, rows in table.items():
-        places = {str(place): place for place in range(channels.get(layer, 0))}
-        if not isinstance(rows, Mapping) or not rows.keys() <= places.keys():
+    for layer, source in arrays.items():
+        fits = source.shape == (channels.get(layer),) and source.dtype == np.int32
+        if not fits or not np.isin(source, np.flatnonzero(source == np.arange(len(source)))).all():
             raise ValueError(f"no copies of {layer}")
-        found[layer] = {places[place]: channel for place, channel in rows.items()}
-        kept = places.values() - found[layer].keys()
-        if not all(type(channel) is int and channel in kept for channel in found[layer].values()):
-            raise ValueError(f"no copies of {layer}")
+        found[layer] = {
+            int(place): int(source[place]) for place in np.flatnonzero(source != np.arange(len(source)))
+        }
     return found
 
 
