@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilenet_export.bundle import EQUALIZATION, Bundle
+from mobilenet_export.checks.metrics import sqnr_db
 from mobilenet_export.errors import DamagedInputError
 from mobilenet_export.graph import (
     Activation,
@@ -23,7 +24,15 @@ from mobilenet_export.graph import (
     Pads,
     PixelInput,
 )
-from mobilenet_export.interpreter import channels_last, dequantize, float_layer, quantize, run, walk
+from mobilenet_export.interpreter import (
+    channels_last,
+    dequantize,
+    float_layer,
+    quantize,
+    run,
+    walk,
+    walk_quantized,
+)
 from mobilenet_export.pipeline.analyze import as_exported
 from mobilenet_export.quantize.calibrate import calibrate
 from mobilenet_export.quantize.equalize import rescale
@@ -175,11 +184,19 @@ def test_a_graph_with_copies_computes_the_same() -> None:
     assert placed.shapes == graph.shapes
 
 
-def test_v1_with_copies_computes_the_same(real: Exported) -> None:
+def copies_in(exported: Exported) -> dict[str, dict[int, int]]:
+    """Copies for a real network, whether or not the few images of its fixture kept them."""
+    slopes = channel_slopes(exported.pixel_graph, exported.images[:4])
+    found = find_copies(exported.pixel_graph, slopes, steps_of(exported.quantized))
+    assert found
+    return {layer: dict(rows) for layer, rows in found.items()}
+
+
+def test_what_places_lose_lies_far_below_the_noise_of_int8(real: Exported) -> None:
+    """int8 has 24 to 28 dB, this 46 (V1) and 58: places of channels that vary a little are given away too."""
     plain, batch = real.pixel_graph, real.images[:2]
-    logits = run(plain, batch)
-    difference = run(place_copies(plain, real.quantized.copies), batch) - logits
-    assert np.abs(difference).max() < 2e-3 * np.abs(logits).max()
+    lost_db = sqnr_db(run(plain, batch), run(place_copies(plain, copies_in(real)), batch))
+    assert 40 < lost_db < np.inf
 
 
 # What it gains
@@ -273,13 +290,13 @@ def test_copies_that_do_not_fit_are_damaged(layer: str, source: np.ndarray, tmp_
         as_exported(bundle_with(tmp_path, {f"copies/{layer}": source}), quantized_of(graph_with_dead()))
 
 
-def test_layers_with_copies_are_compared_with_copies(real: Exported) -> None:
-    """Tensor by tensor the integers are those of the reference graph, also where channels were copied."""
-    quantized = real.quantized
-    reference = reference_graph(real.pixel_graph, quantized)
-    for layer, rows in quantized.copies.items():
-        for place, channel in rows.items():
-            assert np.array_equal(weights_of(reference, layer)[place], weights_of(reference, layer)[channel])
-    logits = run(reference, real.images[:2])
-    plain = run(real.pixel_graph, real.images[:2])
-    assert np.abs(logits - plain).max() < 5e-3 * np.abs(plain).max()
+def test_layers_with_copies_are_compared_with_copies(v1: Exported) -> None:
+    """The stem's integers are those of the reference graph, where the original has dead channels."""
+    quantized, batch, stem = v1.quantized, v1.images[:2], "features.0.0"
+    places = list(quantized.copies["features.1.0.0"])
+    factors = quantized.equalization.get(stem, np.ones(32, np.float32))
+    scale, integers = quantized.tensors[stem], dict(walk_quantized(quantized, batch))[stem]
+    for graph, close in ((reference_graph(v1.pixel_graph, quantized), True), (v1.pixel_graph, False)):
+        wanted = dict(walk(graph, batch))[stem] * factors
+        wrong = np.abs(dequantize(integers, scale) - wanted.clip(*scale.bounds)) / scale.scale
+        assert (np.quantile(wrong[..., places], 0.99) < 3) == close

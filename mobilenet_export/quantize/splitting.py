@@ -6,7 +6,7 @@ shifted by o_j = (j + ½)/m − ½ steps before it is rounded, and the mean of m
 Δ/m. So the noise falls to 1/m².
 
 In a wider network copies cost time. Trained MobileNets have the room: 9 of the 32 channels after V1's stem, and 7
-after V2's, give the same value whatever the image; what they add goes into the bias of the layer that reads them.
+after V2's, vary by less than 0.05 whatever the image; what they add goes into the bias of their reader.
 Source: Zhao et al. 2019 (arXiv:1901.09504), outlier channel splitting and its quantization-aware form, there for
 weights and with more channels; here for activations and in place of others.
 """
