@@ -53,7 +53,7 @@ def test_lint_holds_no_images(tmp_path: Path) -> None:
 
 
 def test_calibration_holds_no_images(small_v2: Exported) -> None:
-    """310 preprocessed images of 96 px would be 33 MiB, and their activations far more."""
+    """310 more preprocessed images of 96 px would be 33 MiB, and their activations far more."""
 
     def load(name: str) -> FloatArray:
         return np.random.default_rng(int(name)).uniform(-2, 2, (3, 96, 96)).astype(np.float32)
@@ -68,4 +68,6 @@ def test_calibration_holds_no_images(small_v2: Exported) -> None:
         return peak / 2**20
 
     peak_mib(16)  # what is loaded once
-    assert peak_mib(400) < peak_mib(90) + 8  # up to 64 images the extremes of each are kept, 5 MiB in all
+    # Up to 64 images the extremes of each are kept, 5 MiB in all; by chance of the threads, up to three moments of
+    # 6 MiB more or less meet at the peak.
+    assert peak_mib(400) < peak_mib(90) + 20

@@ -9,7 +9,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,10 @@ from mobilenet_export.interpreter import (
 )
 from mobilenet_export.quantize.bias_correction import ChannelMeans, bias_shift
 from mobilenet_export.quantize.rounding import Moment, round_filters, round_rows, second_moment
-from mobilenet_export.quantized import QuantizedGraph, QuantizedKernel
+from mobilenet_export.quantized import QuantizedGraph, QuantizedKernel, TensorScale
+
+_MOMENTS_AT_ONCE = 4
+"""A pool left alone runs ahead of their sum, and 48 of a V2's last layer take 0.6 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,7 @@ class _Layer:
     def rounded(self, work: Rebuild) -> QuantizedKernel:
         """Return the kernel with weights that fit these inputs, and the bias of the float layer."""
         node, scale = self.node, self.quantized.tensors[self.node.input]
-        moments = self.pool.map(lambda image: second_moment(node, centred(image, scale)), self.inputs)
-        moment = reduce(np.add, moments) / len(self.inputs)  # one by one: all of them take 0.4 GB
+        moment = self._mean_moment(scale)
         weight_scale = self.kernel.scale
         if isinstance(node, Conv2d) and node.is_depthwise:
             weight, weight_scale = round_filters(
@@ -106,6 +107,18 @@ class _Layer:
             weight = round_rows(node.weight, weight_scale, moment, saturation_safe=work.saturation_safe)
         step = np.float64(scale.scale) * weight_scale
         return QuantizedKernel(weight, weight_scale, np.rint(node.bias / step).astype(np.int32))
+
+    def _mean_moment(self, scale: TensorScale) -> Moment:
+        """Mean of E[x·xᵀ] over images, added up in their order, so that every machine rounds alike."""
+
+        def moment_of(image: IntegerArray) -> Moment:
+            return second_moment(self.node, centred(image, scale))
+
+        total: Moment | float = 0.0
+        for first in range(0, len(self.inputs), _MOMENTS_AT_ONCE):
+            for moment in self.pool.map(moment_of, self.inputs[first : first + _MOMENTS_AT_ONCE]):
+                total = total + moment
+        return np.asarray(total / len(self.inputs))
 
     def _round_copies(self, weight: NDArray[np.int8], scale: FloatArray, moment: Moment) -> None:
         """Round the filters of copies so that their mean, not each of them, comes closest; in place.
