@@ -97,8 +97,9 @@ class TensorSums:
 
     @property
     def dead_channels(self) -> int:
-        """Channels that had one and the same value everywhere."""
-        return int(np.count_nonzero(self.highest == self.lowest))
+        """Channels that had one and the same of several values."""
+        several = self.values > len(self.highest)  # one image gives the pool and the logits one value each
+        return int(np.count_nonzero(self.highest == self.lowest)) if several else 0
 
 
 def tensor_sums(quantized: QuantizedGraph, factors: Factors) -> dict[str, TensorSums]:

@@ -89,7 +89,7 @@ class LayerFacts:
         weight_spread: Largest weight of the widest output channel over that of the median one; None without
             weights.
         lost_inputs: Input channels that are not constant, but whose weights all round to 0.
-        dead_channels: Output channels that had one and the same value everywhere.
+        dead_channels: Output channels that had one and the same of several values.
         equalized: The file's tensor has factors per channel.
         is_end: The input, or the logits: no neighbour can undo factors of theirs.
     """

@@ -17,6 +17,8 @@ _STYLES = (
 )
 """One per runtime, thinner from one to the next: they often lie on each other."""
 _WEIGHTS, _OUTPUT, _FP32 = "#7a5195", "#ffa600", "#444444"
+_MOST_DB = 60
+"""Where the axis ends at the latest: an input of whole pixels has 140 dB, which would flatten all the rest."""
 
 
 def check_plot(path: Path) -> None:
@@ -76,7 +78,7 @@ def _draw_sqnr(axes: Any, report: "LayerReport") -> None:
         heights = [row.sqnr_db[runtime] for row in report.rows]
         axes.plot(places, heights, label=f"{runtime} ({report.files[runtime]})", **style)
     axes.set_ylabel("SQNR of the output (dB)")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, min(axes.get_ylim()[1], _MOST_DB))
     axes.grid(axis="y", alpha=0.3)
     axes.legend(loc="upper right")
     axes.tick_params(axis="x", labelbottom=False)
