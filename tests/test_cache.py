@@ -130,6 +130,17 @@ def test_a_graph_that_was_rescaled_comes_back(cache: Path, fresh: QuantizedGraph
     assert_same(found, equalized)
 
 
+def test_weights_come_back_however_they_lie_in_memory(cache: Path, fresh: QuantizedGraph) -> None:
+    turned = {
+        name: dataclasses.replace(kernel, weight=np.asfortranarray(kernel.weight))
+        for name, kernel in fresh.kernels.items()
+    }
+    keep(cache / "entry", dataclasses.replace(fresh, kernels=turned))
+    found = recall(cache / "entry", GRAPH)
+    assert found is not None
+    assert_same(found, fresh)
+
+
 def test_a_graph_with_copies_comes_back(cache: Path, small_v1: Exported) -> None:
     graph = small_v1.pixel_graph
     copies = {"features.1.0.0": {2: 0, 5: 0}, "features.3.0.0": {1: 7}}

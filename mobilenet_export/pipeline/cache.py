@@ -259,7 +259,10 @@ def _spell(quantized: QuantizedGraph) -> bytes:
         "copies": list(quantized.copies),
         "equalization": list(quantized.equalization),
     }
-    text = json.dumps(facts)
+    text = json.dumps(facts, allow_nan=False)
+    arrays = {
+        name: np.ascontiguousarray(values) for name, values in arrays.items()
+    }  # save writes them as they lie
     return save(arrays, {"format": FORMAT, "facts": text, "sha256": _hash_contents(text, arrays)})
 
 
