@@ -13,6 +13,7 @@ keeps stable, and pixels see only +, −, ×, ÷ and √, which IEEE 754 rounds 
 
 import hashlib
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -69,6 +70,7 @@ CHECK_SEEDS = (
 """Of the seeds 64 to 1499, those with the largest margin between the best and the second class, the smaller of
 fp32 V1's and V2's. On other leaves the networks are unsure: half the margins are below 1, and the best class
 flips with any change, which would say nothing about it."""
+_DRAWN = re.compile(r"leaves_\d{4,}\.jpg")
 MANIFEST_HEAD = f"""\
 # Written by `python -m mobilenet_export.dead_leaves`; see calibration/README.md.
 schema = "{MANIFEST_SCHEMA}"
@@ -364,8 +366,8 @@ def write_set(
         advance: Told of each image that is written.
 
     Raises:
-        UsageError: The folder exists already and `force` is not given or it is none of ours; the size is under
-            32 px, a seed is negative, or there are none.
+        UsageError: The folder exists already and `force` is not given or it holds what is none of ours; the size is
+            under 32 px, a seed is negative, or there are none.
     """
     _check_place(folder, force=force)
     roles = [(role, seed) for role, chosen in seeds.items() for seed in chosen]
@@ -396,6 +398,12 @@ def _check_place(folder: Path, *, force: bool) -> None:
     ):
         raise UsageError(
             f"{folder} is no set that was drawn, so --force does not delete it", "name another folder"
+        )
+    added = (path.name for path in folder.iterdir() if path != manifest and not _DRAWN.fullmatch(path.name))
+    if name := min(added, default=None):
+        raise UsageError(
+            f"{folder / name} was not drawn, so --force does not delete it",
+            "move it away, or name another folder",
         )
 
 

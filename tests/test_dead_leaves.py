@@ -130,6 +130,10 @@ def test_force_replaces_a_set_that_was_drawn_and_nothing_else(tmp_path: Path) ->
     (other / "thesis.txt").write_text("years of work")
     with pytest.raises(UsageError, match="--force does not delete it"):
         write_set(other, {"calibrate": [7]}, size_px=64, force=True)
+    (drawn / "mine.txt").write_text("years of work")
+    with pytest.raises(UsageError, match=r"mine\.txt was not drawn"):
+        write_set(drawn, {"calibrate": [8]}, size_px=64, force=True)
+    assert (drawn / "mine.txt").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["drawn", "other"]
 
 

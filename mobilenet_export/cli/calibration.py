@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mobilenet_export.findings import LintReport
 
 DEFAULT_IMAGES = 96
+MOST_IMAGES = 100_000
 DEFAULT_SEED = 1500
 """The first that no shipped image was drawn or chosen from."""
 
@@ -110,7 +111,9 @@ def _counts(report: "LintReport") -> str:
 
 def synth_command(
     out: Annotated[Path, typer.Option(help="Folder to write.", metavar="DIR")],
-    n: Annotated[int, typer.Option("--n", help="How many images.", metavar="N", min=1)] = DEFAULT_IMAGES,
+    n: Annotated[
+        int, typer.Option("--n", help="How many images.", metavar="N", min=1, max=MOST_IMAGES)
+    ] = DEFAULT_IMAGES,
     seed: Annotated[
         int, typer.Option(help="Of the first image; the next has the next.", metavar="S", min=0)
     ] = DEFAULT_SEED,
@@ -129,6 +132,7 @@ def synth_command(
       mnx calibration synth --n 64 --seed 9000 --size 320 --out leaves
     """  # noqa: D301
     from mobilenet_export.dead_leaves import write_set  # noqa: PLC0415 (imports numpy)
+    from mobilenet_export.images import MINIMUM_IMAGES  # noqa: PLC0415
 
     with terminal.progress("draw", n) as advance:
         write_set(out, {"calibrate": range(seed, seed + n)}, size, force=force, advance=advance)
@@ -136,4 +140,5 @@ def synth_command(
         terminal.print_json({"folder": str(out), "images": n, "seeds": [seed, seed + n - 1], "size_px": size})
         return
     terminal.console().print(f"{out}/: {n} images, seeds {seed} to {seed + n - 1}", markup=False)
-    terminal.say_next("mnx export --arch v2 --int8 --calibration %s", out)
+    if n >= MINIMUM_IMAGES:
+        terminal.say_next("mnx export --arch v2 --int8 --calibration %s", out)
