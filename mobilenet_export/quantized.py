@@ -9,6 +9,7 @@ Krishnamoorthi 2018 (arXiv:1806.08342), section 3.1.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,16 @@ class Decision:
     after_db: float
     kept: bool
     images: int
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> "Decision":
+        """Read one back from a bundle's document.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is none.
+        """
+        before, after = float(table["before_db"]), float(table["after_db"])
+        return cls(str(table["step"]), before, after, bool(table["kept"]), int(table["images"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -400,6 +400,11 @@ FACTS = LayerFacts(20.0, 5.0, 15.0, 0.1, 10.0, 120.0, 3.0, 0, 0)
             Remedy.EQUALIZE,
             "2 inputs round to 0",
         ),
+        (
+            {"weights_percent": 16.0, "activations_percent": 4.0, "one_scale": True},
+            Remedy.PER_CHANNEL,
+            "80 % by weights",
+        ),
         ({"clipping_percent": 60.0}, Remedy.WIDEN, "60 % by clipping"),
         ({"median_steps": 3.0, "clipping_percent": 60.0}, Remedy.EQUALIZE, "median channel 3/255"),
         ({"median_steps": 3.0, "equalized": True}, Remedy.TRAIN, "median channel 3/255"),
@@ -412,6 +417,27 @@ def test_a_remedy_follows_from_the_facts(changes: dict[str, object], remedy: Rem
     assert choose_remedy(facts) is remedy
     assert explain(remedy, facts) == reason
     assert remedy.advice
+
+
+@pytest.mark.parametrize(
+    ("changes", "tried", "remedy", "reason"),
+    [
+        ({"weights_percent": 16.0, "activations_percent": 4.0}, "rounding", Remedy.TRAIN, "80 % by weights"),
+        (
+            {"weights_percent": 16.0, "activations_percent": 4.0, "lost_inputs": 2},
+            "equalize_all",
+            Remedy.GPTQ,
+            "80 % by weights",
+        ),
+        ({"median_steps": 3.0}, "equalize_all", Remedy.TRAIN, "median channel 3/255"),
+    ],
+)
+def test_what_the_quantizer_has_tried_is_no_remedy(
+    changes: dict[str, object], tried: str, remedy: Remedy, reason: str
+) -> None:
+    facts = dataclasses.replace(FACTS, **changes)  # type: ignore[arg-type]
+    assert choose_remedy(facts, {tried}) is remedy
+    assert explain(remedy, facts) == reason
 
 
 def test_the_spread_of_weights_is_the_widest_channel_over_the_median() -> None:

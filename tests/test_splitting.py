@@ -259,7 +259,7 @@ def test_the_filters_of_copies_are_rounded_together() -> None:
 def bundle_with(folder: Path, arrays: dict[str, np.ndarray]) -> Bundle:
     data = safetensors.numpy.save(arrays)
     (folder / EQUALIZATION).write_bytes(data)
-    return Bundle(folder, {"equalization_sha256": hashlib.sha256(data).hexdigest()})
+    return Bundle(folder, {"equalization_sha256": hashlib.sha256(data).hexdigest(), "decisions": []})
 
 
 def test_copies_are_read_back_from_a_bundle(tmp_path: Path) -> None:

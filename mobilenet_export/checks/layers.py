@@ -1,10 +1,11 @@
 """Per-layer error of int8 against fp32, as values: what was measured at each layer, and what would help.
 
-A remedy follows from measured facts alone, in this order:
+A remedy follows from measured facts, in this order, and is none that the quantizer has tried already:
 
 1. The layer causes less than 2 % of the noise at the logits: *none*.
-2. Its weights cause more of it than rounding its output does: *GPTQ*, weights rounded so that errors cancel
-   (Frantar et al. 2023, arXiv:2210.17323), or *equalize* where weights of live input channels all round to 0.
+2. Its weights cause more of it than rounding its output does: *equalize* where weights of live input channels all
+   round to 0; *per-channel* where all outputs share one scale; *GPTQ*, weights rounded so that errors cancel
+   (Frantar et al. 2023, arXiv:2210.17323); else *train*.
 3. It is the input, or makes the logits, whose 8 bits nothing changes: *none*.
 4. Half of its output's channels span 32 of the 255 steps or fewer: *equalize*, the channels brought to like
    ranges by factors that the next layer undoes (Nagel et al. 2019, arXiv:1906.04721, section 4.1); not where the
@@ -15,7 +16,7 @@ A remedy follows from measured facts alone, in this order:
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -45,6 +46,7 @@ class Remedy(Enum):
     NONE = "none"
     GPTQ = "GPTQ"
     EQUALIZE = "equalize"
+    PER_CHANNEL = "per-channel"
     WIDEN = "widen"
     TRAIN = "train"
 
@@ -55,6 +57,7 @@ class Remedy(Enum):
             Remedy.NONE: "its share is small, or nothing changes it",
             Remedy.GPTQ: "round the weights so that errors cancel (recipe int8, GPTQ)",
             Remedy.EQUALIZE: "bring the channels to like ranges (recipe int8, equalization)",
+            Remedy.PER_CHANNEL: "one scale per output channel (recipe int8), where the target can do so",
             Remedy.WIDEN: "a wider range: more, or more typical, calibration images",
             Remedy.TRAIN: "nothing cheaper is left: learn ranges or weights with the rounding in place",
         }[self]
@@ -92,6 +95,7 @@ class LayerFacts:
         dead_channels: Output channels that had one and the same of several values.
         equalized: The file's tensor has factors per channel.
         is_end: The input, or the logits: no neighbour can undo factors of theirs.
+        one_scale: All its output channels' weights share one scale.
     """
 
     share_percent: float
@@ -105,6 +109,7 @@ class LayerFacts:
     dead_channels: int
     equalized: bool = False
     is_end: bool = False
+    one_scale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,19 +239,22 @@ def layer_rows(
     """
     nodes: dict[str, Node] = {node.name: node for node in quantized.graph.nodes}
     total = sum(one.together for one in noise.values()) or 1.0
+    tried = {decision.step for decision in quantized.decisions}
     rows = []
     for name, found in sums.items():
         node = nodes.get(name)
-        spread, lost = None, 0
+        spread, lost, one_scale = None, 0, False
         if isinstance(node, Conv2d | FullyConnected):
             spread = weight_spread(stored_weights(quantized, factors, node))
             lost = lost_inputs(quantized, node, sums[node.input])
+            one_scale = len(quantized.kernels[name].stored_scale) < len(node.weight)
         facts = dataclasses.replace(
             _facts(noise[name], total, found, spread, lost),
             equalized=name in factors,
             is_end=name in (quantized.graph.input, quantized.graph.logits),
+            one_scale=one_scale,
         )
-        remedy = choose_remedy(facts)
+        remedy = choose_remedy(facts, tried)
         rows.append(
             LayerRow(
                 layer=name,
@@ -294,17 +302,30 @@ def lost_inputs(quantized: QuantizedGraph, node: Kernel, source: TensorSums) -> 
     return int(np.count_nonzero(lost & (source.highest > source.lowest)))
 
 
-def choose_remedy(facts: LayerFacts) -> Remedy:
-    """Return what would help a layer; the module's head says how it is chosen."""
+def choose_remedy(facts: LayerFacts, tried: Container[str] = ()) -> Remedy:
+    """Return what would help a layer; the module's head says how it is chosen.
+
+    Args:
+        facts: What was measured.
+        tried: Steps of the quantizer that are in the file, or did not pay.
+    """
     if facts.share_percent < SMALL_SHARE_PERCENT:
         return Remedy.NONE
     if facts.weights_percent > facts.activations_percent:
-        return Remedy.EQUALIZE if facts.lost_inputs else Remedy.GPTQ
+        return _choose_for_weights(facts, tried)
     if facts.is_end:
         return Remedy.NONE
-    if facts.median_steps <= FEW_STEPS and not facts.equalized:
+    if facts.median_steps <= FEW_STEPS and "equalize_all" not in tried and not facts.equalized:
         return Remedy.EQUALIZE
     return Remedy.WIDEN if facts.clipping_percent >= CLIPPED_PERCENT else Remedy.TRAIN
+
+
+def _choose_for_weights(facts: LayerFacts, tried: Container[str]) -> Remedy:
+    if facts.lost_inputs and "equalize_all" not in tried:
+        return Remedy.EQUALIZE
+    if facts.one_scale:
+        return Remedy.PER_CHANNEL
+    return Remedy.TRAIN if "rounding" in tried else Remedy.GPTQ
 
 
 def explain(remedy: Remedy, facts: LayerFacts) -> str:
@@ -312,12 +333,12 @@ def explain(remedy: Remedy, facts: LayerFacts) -> str:
     if remedy is Remedy.NONE:
         at_end = facts.is_end and facts.share_percent >= SMALL_SHARE_PERCENT
         return "8 bits cost this" if at_end else ""
-    if remedy is Remedy.GPTQ:
+    if facts.weights_percent > facts.activations_percent:
+        if remedy is Remedy.EQUALIZE:
+            return f"{facts.lost_inputs} inputs round to 0"
         return f"{100 * facts.weights_percent / facts.share_percent:.0f} % by weights"
     if remedy is Remedy.WIDEN:
         return f"{facts.clipping_percent:.0f} % by clipping"
-    if remedy is Remedy.EQUALIZE and facts.weights_percent > facts.activations_percent:
-        return f"{facts.lost_inputs} inputs round to 0"
     return f"median channel {facts.median_steps:.0f}/255"
 
 

@@ -18,14 +18,16 @@ def print_layers(screen: Console, report: LayerReport, top: int, worst: int) -> 
     screen.print(f"\n{report.model} in int8: {finals}", markup=False, style="bold")
     print_table(screen, layer_table(report, rows))
     shown = sum(row.facts.share_percent for row in rows)
-    for line in (
+    lines = [
         f"{len(rows)} of {len(report.rows)} layers, {shown:.0f} % of the noise; "
         f"{report.images} images of {report.data}",
         "SQNR: of the layer's output, with all layers before it in int8 too",
         f"share: of the noise at the logits, each layer alone in int8 (sum: {report.summed_db:.1f} dB)",
         "       = by its weights + by rounding its output",
-        "median channel n/255: how many steps its values span",
-    ):
+    ]
+    if any("/255" in row.reason for row in rows):
+        lines.append("median channel n/255: how many steps its values span")
+    for line in lines:
         screen.print(line, markup=False, style="dim")
     for remedy in Remedy:
         if any(row.remedy is remedy for row in rows) and remedy is not Remedy.NONE:

@@ -183,7 +183,7 @@ def _read_document(
         labels=recorded.labels,
         answers=_answers(bundle, files, recorded),
         recipe=dict(document["recipe"] or {}),
-        decisions=tuple(_decision(entry) for entry in document["decisions"]),
+        decisions=tuple(Decision.from_table(entry) for entry in document["decisions"]),
         source={name: str(document["source"][name]) for name in ("kind", "origin", "sha256")},
         versions={"mobilenet-export": str(document["mobilenet_export"])}
         | {str(name): str(number) for name, number in document["versions"].items()},
@@ -204,11 +204,6 @@ def _model_file(entry: Mapping[str, Any]) -> ModelFile:
         takes=f"{takes['layout']} {_shape(takes['shape'])} {takes['type']}, {takes['values']}",
         gives=f"{_shape(gives['shape'])} {gives['type']}",
     )
-
-
-def _decision(entry: Mapping[str, Any]) -> Decision:
-    before, after = float(entry["before_db"]), float(entry["after_db"])
-    return Decision(str(entry["step"]), before, after, bool(entry["kept"]), int(entry["images"]))
 
 
 def _shape(sizes: list[Any]) -> str:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from mobilenet_export.artifact import Artifact
-from mobilenet_export.bundle import COPIES, EQUALIZATION, EXPORT_AGAIN, Bundle, read_bundle
+from mobilenet_export.bundle import COPIES, DOCUMENT, EQUALIZATION, EXPORT_AGAIN, Bundle, read_bundle
 from mobilenet_export.checks.layer_noise import Factors, Noise, noise_alone
 from mobilenet_export.checks.layer_statistics import TensorSums, tensor_sums
 from mobilenet_export.checks.layers import LayerReport, activation_histogram, layer_rows, weight_histograms
@@ -29,7 +29,7 @@ from mobilenet_export.pipeline.validate import (
     reopen_reference,
 )
 from mobilenet_export.quantize.splitting import read_copies, reference_graph
-from mobilenet_export.quantized import Copies, QuantizedGraph
+from mobilenet_export.quantized import Copies, Decision, QuantizedGraph
 from mobilenet_export.runtimes import Runtime, available_runtimes
 from mobilenet_export.runtimes.onnxruntime import suffix, watch
 
@@ -178,8 +178,22 @@ def as_exported(bundle: Bundle, quantized: QuantizedGraph) -> tuple[QuantizedGra
         DamagedInputError: What the bundle says of its channels is not what was written, or does not fit the graph.
     """
     factors, copies = read_equalization(bundle, quantized.graph)
-    quantized = dataclasses.replace(quantized, copies=copies, equalization=factors)
+    quantized = dataclasses.replace(
+        quantized, copies=copies, equalization=factors, decisions=read_decisions(bundle)
+    )
     return dataclasses.replace(quantized, graph=reference_graph(quantized.graph, quantized)), factors
+
+
+def read_decisions(bundle: Bundle) -> tuple[Decision, ...]:
+    """Return what the quantizer tried.
+
+    Raises:
+        DamagedInputError: The document does not say so in the form that was written.
+    """
+    try:
+        return tuple(map(Decision.from_table, bundle.document["decisions"]))
+    except (KeyError, TypeError, ValueError):
+        raise DamagedInputError(f"{bundle.folder / DOCUMENT}: no decisions", EXPORT_AGAIN) from None
 
 
 def read_equalization(bundle: Bundle, graph: Graph) -> tuple[Factors, Copies]:
