@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mobilenet_export.artifact import Artifact
-from mobilenet_export.checks.drift import Evidence, Subject, judge, measure_drift, sqnr_limit
+from mobilenet_export.checks.drift import Evidence, Subject, guessing, judge, measure_drift, sqnr_limit
 from mobilenet_export.checks.metrics import DriftSums, decibel, sqnr_db
 from mobilenet_export.graph import FloatArray
 from mobilenet_export.report import DriftReport, DriftRow
@@ -244,6 +244,31 @@ def test_a_top1_drop_that_so_few_images_cannot_tell_is_in_doubt() -> None:
     assert doubt.endswith("95 % interval -0.30 to +1.40: 1 images cannot tell whether more than 1")
     both = dataclasses.replace(report, failures=("worse",))
     assert both.verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("right", "labelled", "classes", "guesses"),
+    [
+        (0, 450, 1000, True),
+        (1, 450, 1000, True),
+        (8, 8, 1000, False),
+        (320, 450, 1000, False),
+        (60, 100, 2, False),
+        (55, 100, 2, True),
+    ],
+)
+def test_labels_that_the_reference_only_guesses_tell_of_no_drop(
+    right: int, labelled: int, classes: int, guesses: bool
+) -> None:
+    percent = 100 * right / labelled
+    report = dataclasses.replace(report_of({}), labelled=labelled, reference_top1_percent=percent)
+    found = guessing(report, classes)
+    assert (found is not None) is guesses
+    assert guessing(report_of({}), classes) is None
+    if found:
+        assert found.startswith(
+            f"torch itself is right on {right} of {labelled} labelled images, as by guessing"
+        )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

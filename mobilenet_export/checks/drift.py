@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mobilenet_export.artifact import Artifact, Precision
-from mobilenet_export.checks.interval import drop_interval
+from mobilenet_export.checks.interval import drop_interval, wilson
 from mobilenet_export.checks.metrics import DriftSums
 from mobilenet_export.checks.referee import (
     REFEREED_IMAGES,
@@ -139,6 +139,19 @@ def judge(report: DriftReport, limits: Limits, max_drop_points: float | None) ->
                 f"{found}: {report.labelled} images cannot tell whether more than {max_drop_points:g}"
             )
     return dataclasses.replace(report, failures=tuple(failures), doubts=tuple(doubts))
+
+
+def guessing(report: DriftReport, classes: int) -> str | None:
+    """Say so where the reference is no better than guessing at the labels, so that no drop follows from them."""
+    if not report.labelled or report.reference_top1_percent is None:
+        return None
+    right = round(report.reference_top1_percent * report.labelled / 100)
+    if wilson(right, report.labelled)[0] > 1 / classes:
+        return None
+    return (
+        f"{report.reference} itself is right on {right} of {report.labelled} labelled images, as by guessing, "
+        "so they tell of no drop: are the labels this network's, counted from 0?"
+    )
 
 
 def _span(interval: tuple[float, float]) -> str:

@@ -13,7 +13,7 @@ from mobilenet_export import images
 from mobilenet_export.agent.cold import refuse_crashing
 from mobilenet_export.artifact import PIXELS, Artifact, Normalization
 from mobilenet_export.bundle import DOCUMENT, Bundle, read_bundle
-from mobilenet_export.checks.drift import Subject, judge, measure_drift
+from mobilenet_export.checks.drift import Subject, guessing, judge, measure_drift
 from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.findings import listing
 from mobilenet_export.formats import format_of
@@ -107,9 +107,13 @@ def validate(request: ValidateRequest, progress: Progress = silent) -> DriftRepo
         )
     limits = merge_limits(target.spec.limits, request.limits)
     report = judge(report, limits, request.max_drop_points)
-    return dataclasses.replace(
-        report, warnings=(*notes, *not_judged(report, limits), *_warnings(request, labels))
-    )
+    warnings = (*notes, *not_judged(report, limits), *_warnings(request, labels))
+    if found := guessing(report, target.spec.classes):
+        if request.max_drop_points is None:
+            warnings = (*warnings, found)
+        else:
+            report = dataclasses.replace(report, doubts=(*report.doubts, found))
+    return dataclasses.replace(report, warnings=warnings)
 
 
 def _check_limits(request: ValidateRequest) -> None:
