@@ -89,6 +89,14 @@ def test_too_few_are_an_error(count: int, problem: str, folder: Path) -> None:
     assert finding.problem.startswith(problem)
 
 
+def test_as_many_images_must_differ_and_show_anything(folder: Path) -> None:
+    for path in sorted(folder.iterdir())[7:]:
+        Image.new("RGB", (64, 64)).save(path)
+    finding, *_ = looked(folder).findings
+    assert (finding.severity, finding.kind) == ("error", "too-few")
+    assert finding.problem == "7 images of 12 differ and show anything, 8 must"
+
+
 def test_copies_are_found_under_other_names_and_formats(folder: Path) -> None:
     save(folder / "copy.bmp", LEAVES[3])
     save(folder / "nested" / "copy.png", LEAVES[3])
@@ -117,13 +125,14 @@ def test_images_of_one_colour_are_found_and_are_no_near_copies(folder: Path) -> 
     assert finding.severity == "warning"
 
 
-def test_nothing_but_black_is_a_warning(tmp_path: Path) -> None:
+def test_nothing_but_black_is_an_error(tmp_path: Path) -> None:
     for index in range(9):
         save(tmp_path / "black" / f"{index}.png", np.zeros((128, 128, 3), np.uint8))
     report = looked(tmp_path / "black")
-    assert {finding.kind for finding in report.findings} == {"constant", "duplicate"}
-    assert "(all there are)" in report.findings[0].problem
-    assert report.verdict == "pass"
+    assert {finding.kind for finding in report.findings} == {"too-few", "constant", "duplicate"}
+    assert report.findings[0].problem == "0 images of 9 differ and show anything, 8 must"
+    assert "(all there are)" in report.findings[1].problem
+    assert report.verdict == "fail"
 
 
 def test_many_grey_images_are_found_and_a_few_are_not(folder: Path) -> None:
@@ -299,6 +308,8 @@ def test_skew(counts: list[int], skewed: bool) -> None:
     assert [finding.kind for finding in found] == ["class-skew"] * skewed
     if skewed:
         assert found[0].problem.startswith(f"class 0 has {counts[0]} of {sum(counts)} images")
+        rest = f"the other has {counts[1]}" if len(counts) == 2 else f"others {counts[1]} in the middle"
+        assert found[0].problem.endswith(rest)
 
 
 def test_images_without_a_label_are_counted() -> None:

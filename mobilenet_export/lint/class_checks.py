@@ -26,14 +26,17 @@ def check_skew(classes: Mapping[str, Hashable]) -> Iterator[Finding]:
     counts = Counter(classes.values())
     if len(counts) < 2:
         return
-    (largest, most), *_ = counts.most_common(1)
+    (largest, most), *others = counts.most_common()
     share = most / len(classes)
     over_half = share > (1 + 1 / len(counts)) / 2
     if over_half or most >= LARGEST_OVER_MEDIAN * median(counts.values()):
-        problem = (
-            f"class {largest} has {most:,} of {len(classes):,} images ({100 * share:.0f} %), "
-            f"the other {len(counts) - 1:,} have {median(counts.values()):g} in the middle"
+        rest = f"{median(count for _, count in others):g}"
+        of_rest = (
+            f"the other has {rest}"
+            if len(others) == 1
+            else f"the {len(others):,} others {rest} in the middle"
         )
+        problem = f"class {largest} has {most:,} of {len(classes):,} images ({100 * share:.0f} %), {of_rest}"
         hint = "take about as many of each, as the network will see all of them"
         yield Finding("warning", "class-skew", problem, hint)
 

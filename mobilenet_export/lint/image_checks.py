@@ -1,6 +1,6 @@
 """Checks over the traits of all images, as a table of functions; each yields what it finds."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,13 @@ def _too_few(looks: Looks) -> Iterator[Finding]:
     if len(looks.traits) < MINIMUM_IMAGES and not elsewhere:
         problem = f"{_count(looks.traits)} can be used, {MINIMUM_IMAGES} are needed"
         yield Finding("error", "too-few", problem, "add images; 96 are enough")
+        return
+    telling = {image.digest for image in looks.traits if not image.is_constant}
+    if len(telling) < MINIMUM_IMAGES <= len(looks.traits):
+        problem = (
+            f"{_count(telling)} of {len(looks.traits):,} differ and show anything, {MINIMUM_IMAGES} must"
+        )
+        yield Finding("error", "too-few", problem, "give photos of what the network will see; 96 are enough")
 
 
 def _value_range(looks: Looks) -> Iterator[Finding]:
@@ -168,7 +175,7 @@ def _near_pairs(traits: Sequence[Traits]) -> Iterator[tuple[str, str]]:
             yield traits[int(near[row].argmax())].name, traits[start + int(row)].name
 
 
-def _count(images: Sequence[object]) -> str:
+def _count(images: Sized) -> str:
     return f"{len(images):,} {'image' if len(images) == 1 else 'images'}"
 
 
