@@ -175,9 +175,11 @@ def _run(request: "ExportRequest", *, as_json: bool) -> None:
     if as_json:
         terminal.print_json(_json(result))
     else:
-        _print(result, request)
+        _print(result)
     for failure in result.drift.failures:
         terminal.say(f"failed: {failure}")
+    if not as_json:
+        _say_next(result, request)
     if result.drift.failures:
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
@@ -207,7 +209,7 @@ def _json(result: "Export") -> dict[str, Any]:
     }
 
 
-def _print(result: "Export", request: "ExportRequest") -> None:
+def _print(result: "Export") -> None:
     from mobilenet_export.cli.drift_table import print_drift  # noqa: PLC0415 (imports rich)
 
     sizes = {artifact.file: (len(artifact.data), artifact.sha256) for artifact in result.artifacts}
@@ -218,9 +220,15 @@ def _print(result: "Export", request: "ExportRequest") -> None:
     if calibration:
         text = f"calibrated with {calibration['images']} images of {calibration['origin']}"
         screen.print(text, markup=False, style="dim")
+
+
+def _say_next(result: "Export", request: "ExportRequest") -> None:
     own = request.checkpoint or request.onnx or _beside_toml(request.spec)
     folder = result.bundle.folder
-    if request.weights == "none":
+    if result.drift.failures and request.calibration:
+        arch = "" if own else f" --arch {request.spec.name}"
+        terminal.say_next(f"mnx calibration lint %s{arch}", request.calibration)
+    elif request.weights == "none":
         terminal.say_next("mnx bench %s", folder)
     elif own:
         terminal.say_next("mnx validate %s --checkpoint %s --data FOLDER_OF_YOUR_PHOTOS", folder, own)

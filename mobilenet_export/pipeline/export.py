@@ -310,7 +310,10 @@ def warnings_of(calibration: ImageSet, spec: ModelSpec, quantized: QuantizedGrap
         calibration, spec.preprocess, 1
     )  # the first that shows something is the last read
     if all(np.ptp(image, axis=(2, 3)).max() == 0 for _, image in one_by_one):
-        found.append("every calibration image is of one colour, so the ranges fit nothing else: give photos")
+        found.append(
+            "every calibration image is of one colour, so the ranges fit nothing else and the drift tells little: "
+            "give photos"
+        )
     zero = tensor_scale(0.0, 0.0)
     dead = [name for name, scale in quantized.tensors.items() if scale == zero]
     if dead:
