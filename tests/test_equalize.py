@@ -79,11 +79,12 @@ def hostile(graph: Graph, factors: Factors) -> Graph:
     return rescale(graph, factors)
 
 
-def test_a_rescaled_checkpoint_gives_the_same_network() -> None:
+@pytest.mark.parametrize("least", [1 / 30, 1e-7])
+def test_a_rescaled_checkpoint_gives_the_same_network(least: float) -> None:
     """Whatever somebody multiplied the channels by, each tensor is the same but for one factor."""
     graph, batch = tiny_graph(activation=Activation.RELU), tiny_batch(6)
     random = np.random.default_rng(3)
-    stream = random.uniform(1 / 30, 1, 8).astype(np.float32)
+    stream = np.exp(random.uniform(np.log(least), 0, 8)).astype(np.float32)
     spoilt = hostile(
         graph,
         {

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from mobilenet_export.artifact import Artifact
 from mobilenet_export.errors import DamagedInputError, UsageError
 from mobilenet_export.graph import (
     UNCLAMPED,
@@ -23,6 +24,7 @@ from mobilenet_export.graph import (
     Graph,
 )
 from mobilenet_export.interpreter import accumulate, run, walk, walk_quantized
+from mobilenet_export.plugins import load_plugin
 from mobilenet_export.quantize.bias_correction import ChannelMeans, channel_means
 from mobilenet_export.quantize.calibrate import (
     Activations,
@@ -46,6 +48,7 @@ from mobilenet_export.quantize.saturation import largest_pair_sum, reduction_row
 from mobilenet_export.quantize.sequential import Rebuild, rebuild
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe, find_recipe, read_recipe, recipe_names
+from mobilenet_export.runtimes import runtime
 from mobilenet_export.runtimes.onnxruntime import watch
 
 PIXELS = (-1.0, 1.0)
@@ -155,6 +158,23 @@ def test_the_safety_was_needed(v1: Exported) -> None:
 
 
 # Weights and biases
+
+
+def test_no_weight_crosses_more_steps_of_its_output_than_xnnpack_takes() -> None:
+    graph = tiny_graph(activation=Activation.RELU)
+    ranges = dict(ranges_of(graph, tiny_batch(8)))
+    ranges |= {"depthwise": (0.0, ranges["depthwise"][1] * 1e-6), "fc": (-1e-6, 1e-6)}
+    quantized = quantize_graph(graph, ranges, saturation_safe=True)
+    scales = {name: scale.scale for name, scale in quantized.tensors.items()}
+    crossed = {
+        node.name: quantized.kernels[node.name].scale.max() * scales[node.input] / scales[node.name]
+        for node in graph.kernels()
+    }
+    assert 128 <= crossed["depthwise"] < 256
+    assert 128 <= crossed["fc"] < 256
+    assert max(crossed.values()) < 256
+    data = load_plugin("formats", "tflite").write_int8(quantized, "float32")
+    runtime("litert").open(Artifact("tiny.tflite", "tflite", "int8", data)).run(tiny_batch(1))
 
 
 @given(

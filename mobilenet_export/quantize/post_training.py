@@ -41,6 +41,9 @@ from mobilenet_export.recipe import QuantRecipe
 
 _LARGEST_BIAS = 1 << 29
 """Leaves room in int32 for the products that are added to it."""
+_LARGEST_PRODUCT = 64 * 255
+"""Of a weight and a step of its input, in steps of the output, all of which it crosses many times over. XNNPACK
+refuses weights of one step that cross 256; 64 of them leave room for the scales that saturation enlarges."""
 _ADD_STEPS = 999
 """Odd, so that no sum of whole multiples lies half-way between two integers: the nearest are 1/1998 off."""
 _POOL_STEPS = 4999
@@ -218,12 +221,14 @@ def quantize_graph(
     tensors |= _add_scales(graph, tensors)
     tensors |= _pool_scales(graph, tensors)
     graph = shift_copies(graph, copies, tensors, {})
-    kernels = {
-        node.name: quantize_kernel(
-            node, tensors[node.input].scale, saturation_safe=saturation_safe, per_tensor=per_tensor
+    kernels = {}
+    for node in graph.kernels():
+        input_scale = tensors[node.input].scale
+        most = _LARGEST_PRODUCT * tensors[node.name].scale / input_scale
+        bounded = dataclasses.replace(node, weight=node.weight.clip(-most, most))
+        kernels[node.name] = quantize_kernel(
+            bounded, input_scale, saturation_safe=saturation_safe, per_tensor=per_tensor
         )
-        for node in graph.kernels()
-    }
     return QuantizedGraph(graph, tensors, kernels, copies=copies)
 
 
