@@ -655,7 +655,7 @@ def read_labels_csv(path: Path) -> tuple[LabelRow, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         reader = csv.reader(StringIO(text, newline=""), strict=True)
-        rows = [(reader.line_num, row) for row in reader if row]
+        rows = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
     except (FileNotFoundError, IsADirectoryError):
         raise UsageError(f"no such file: {path}", "give a CSV of file,label") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:

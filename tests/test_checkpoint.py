@@ -384,11 +384,11 @@ DAMAGED: dict[str, tuple[Any, str]] = {
     "a number": (lambda state: torch_bytes({**state, "epoch": 3}), "'epoch' is a int"),
     "nan": (
         lambda state: torch_bytes(poisoned(state, "features.3.conv.2.weight", float("nan"))),
-        "features.3.conv.2.weight holds 1 values that are NaN or infinite",
+        "features.3.conv.2.weight holds 1 value that is NaN or infinite",
     ),
     "infinity": (
         lambda state: safetensors.torch.save(poisoned(state, "classifier.1.bias", float("inf"))),
-        "classifier.1.bias holds 1 values",
+        "classifier.1.bias holds 1 value that is NaN",
     ),
     "variance": (
         lambda state: torch_bytes(poisoned(state, "features.0.1.running_var", -1.0)),

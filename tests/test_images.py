@@ -772,7 +772,7 @@ class TestLabels:
 
     @pytest.mark.parametrize("head", ["", "file,label\n", "\ufefffile,label\r\n", "File, Label\n"])
     def test_csv(self, head: str, tmp_path: Path) -> None:
-        path = self.write(tmp_path, head + 'a.png,3\n\n"b, c.png", 0\n')
+        path = self.write(tmp_path, head + 'a.png,3\n\n   \n"b, c.png", 0\n')
         assert labelled(named("a.png", "b, c.png", "d.png"), path, 5, ()) == {"a.png": 3, "b, c.png": 0}
 
     @pytest.mark.parametrize(

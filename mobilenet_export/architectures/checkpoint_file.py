@@ -334,7 +334,8 @@ def _float32(tensor: Tensor, key: str, name: str) -> Tensor:
     tensor = tensor.detach().to(torch.float32)
     if not bool(torch.isfinite(tensor).all()):
         count = int((~torch.isfinite(tensor)).sum())
-        message = f"{name}: {key} holds {count} values that are NaN or infinite"
+        values = "1 value that is" if count == 1 else f"{count} values that are"
+        message = f"{name}: {key} holds {values} NaN or infinite"
         raise DamagedInputError(message, "take an earlier checkpoint: this training has diverged")
     if key.endswith("running_var") and bool((tensor < 0).any()):
         raise DamagedInputError(f"{name}: {key} holds a negative variance", COPY_AGAIN)
