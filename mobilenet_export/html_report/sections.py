@@ -200,7 +200,7 @@ def _origins(held: Holdings) -> Iterator[tuple[str, Html]]:
     spec, how = held.spec, held.spec.preprocess
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (how.mean, how.std))
     network = f"{spec.architecture}, width {spec.width:g}, {spec.padding} padding, "
-    yield "Weights", text(f"{held.source['origin']} ({held.source['kind']})")
+    yield "Weights", text(held.source["origin"])
     yield "Their sha256", tag("code", text(held.source["sha256"]))
     yield "Architecture", text(f"{network}BatchNorm eps {spec.batch_norm_eps:g}")
     yield "Preprocessing", tag("ol", *(tag("li", text(step)) for step in held.steps))
@@ -225,7 +225,7 @@ def _decisions(held: Holdings) -> Html:
         for one in held.decisions
     ]
     note = (
-        f"Each step is judged by the SQNR of the logits on {held.decisions[0].images} held-out calibration images, "
+        f"Each step is judged by the mean SQNR of the logits over {held.decisions[0].images} held-out calibration images, "
         "and kept only where it rises."
     )
     heads = ("Step", "Before, dB", "After, dB", "Gain, dB", "Decision")
