@@ -225,8 +225,8 @@ def _decisions(held: Holdings) -> Html:
         for one in held.decisions
     ]
     note = (
-        f"Each step is judged by the mean SQNR of the logits over {held.decisions[0].images} held-out calibration images, "
-        "and kept only where it rises."
+        f"Each step is judged by the mean SQNR of the logits over {held.decisions[0].images} held-out calibration "
+        "images, and kept only where it rises."
     )
     heads = ("Step", "Before, dB", "After, dB", "Gain, dB", "Decision")
     return join([paragraph(note, "note"), table("Decisions of the quantizer", heads, rows, (1, 2, 3))])
