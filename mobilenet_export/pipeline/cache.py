@@ -260,9 +260,8 @@ def _spell(quantized: QuantizedGraph) -> bytes:
         "equalization": list(quantized.equalization),
     }
     text = json.dumps(facts, allow_nan=False)
-    arrays = {
-        name: np.ascontiguousarray(values) for name, values in arrays.items()
-    }  # save writes them as they lie
+    # `save` writes arrays as they lie in memory, whatever their strides.
+    arrays = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
     return save(arrays, {"format": FORMAT, "facts": text, "sha256": _hash_contents(text, arrays)})
 
 

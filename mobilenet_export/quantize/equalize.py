@@ -50,7 +50,7 @@ _ROUNDS = 20
 _LIMIT = 1e9
 """A channel is given no more than this times its range."""
 _DEAD_LIMIT = 4096.0
-"""And as if it had this part of the widest one's, if it gave nothing but zeros: it has none."""
+"""One that gave nothing but zeros has no range; it counts as so much narrower than the widest."""
 
 
 @dataclass(frozen=True, slots=True)
