@@ -418,6 +418,13 @@ def test_everything_inside_int8_tflite_is_an_integer(real: Exported) -> None:
                 assert file.kind(name) in ("INT8", "INT32"), name
 
 
+def test_tflite_normalizes_a_row_at_a_time(real: Exported) -> None:
+    width, pixels, file = real.graph.input_shape[2], real.quantized.graph.pixels, tflite_of(real, "int8")
+    assert pixels is not None
+    for name, factors in (("input/gain", pixels.gain), ("input/shift", pixels.shift)):
+        np.testing.assert_array_equal(file.constant(name), np.tile(factors, (1, 1, width, 1)))
+
+
 def test_integer_input_and_output_state_their_scale(real: Exported) -> None:
     graph = real.graph
     for io, offset in (("int8", 128), ("uint8", 0)):
