@@ -53,7 +53,7 @@ def test_every_file_answers_as_on_the_pc(bundles: dict[str, Path], cpu: str, has
 
 @pytest.mark.parametrize("arch", ["v1", "v2"])
 def test_an_x86_without_vnni_answers_as_this_one(bundles: dict[str, Path], arch: str) -> None:
-    """Its kernels add pairs of products in int16, and ONNX Runtime's own per-channel V1 gives other logits there."""
+    """Its kernels add pairs of products in int16; ONNX Runtime's own per-channel V1 gives other logits there."""
     haswell = [str(arm.emulator().with_name("qemu-x86_64")), "-cpu", "Haswell"]
     command = [*haswell, sys.executable, "run.py", "check", "--json"]
     done = subprocess.run(command, cwd=bundles[arch], capture_output=True, text=True, check=False)

@@ -49,7 +49,7 @@ _WEIGHTS_SHARE = 0.75
 _ROUNDS = 20
 _LIMIT = 1e9
 """A channel is given no more than this times its range."""
-_DEAD_LIMIT = 4096.0
+NARROWEST = 4096.0
 """One that gave nothing but zeros has no range; it counts as so much narrower than the widest."""
 
 
@@ -91,7 +91,7 @@ def _equalize(graph: Graph, magnitude: Magnitudes, *, dense: bool) -> Equalizati
         if group.dense_readers and not dense:
             continue
         reach = np.max([magnitude[name] for name in group.members], axis=0)
-        reach = np.maximum(reach, reach.max() / np.where(reach > 0, _LIMIT, _DEAD_LIMIT))
+        reach = np.maximum(reach, reach.max() / np.where(reach > 0, _LIMIT, NARROWEST))
         wanted = _wanted(group, reach, magnitude)
         found = _within(wanted, reach, min(tops[name] for name in group.members))
         factors.update(dict.fromkeys(group.members, found.astype(np.float32)))

@@ -24,6 +24,7 @@ from mobilenet_export.quantize.calibrate import (
     observe,
 )
 from mobilenet_export.quantize.equalize import (
+    NARROWEST,
     Equalization,
     Factors,
     Magnitudes,
@@ -130,6 +131,8 @@ class _Trial:
         """Bring channels to like ranges."""
         margin = self._data.reach**2  # a channel's extreme is known from fewer values than a tensor's
         magnitude = {name: extremes.magnitude(margin) for name, extremes in self._seen.items()}
+        if self._recipe.per_tensor_weights:  # the weights of one that is given more would rule the scale
+            magnitude = {name: np.maximum(row, row.max() / NARROWEST) for name, row in magnitude.items()}
         found = method(self._graph, magnitude)
         if found.factors:
             self._keep_better(step, self._corrected(self._quantize(found.factors, self._ranges(found))))
