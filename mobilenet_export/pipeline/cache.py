@@ -32,7 +32,7 @@ from mobilenet_export.graph import Graph
 from mobilenet_export.images import ImageSet
 from mobilenet_export.pipeline.evidence import hash_images
 from mobilenet_export.quantize.equalize import rescale
-from mobilenet_export.quantize.splitting import place_copies, read_copies, shift_copies, sources
+from mobilenet_export.quantize.splitting import place_copies, read_copies, shift_copies, spell_copies
 from mobilenet_export.quantized import Decision, QuantizedGraph, QuantizedKernel, TensorScale
 from mobilenet_export.recipe import QuantRecipe
 from mobilenet_export.spec import ModelSpec
@@ -247,8 +247,7 @@ def _superfluous(folder: Path) -> Iterator[Path]:
 def _spell(quantized: QuantizedGraph) -> bytes:
     """Return the bytes of an entry."""
     arrays: dict[str, NDArray[Any]] = {f"factors/{n}": values for n, values in quantized.equalization.items()}
-    for layer, rows in quantized.copies.items():
-        arrays[f"copies/{layer}"] = sources(rows, len(quantized.kernels[layer].bias)).astype(np.int32)
+    arrays |= {f"copies/{layer}": source for layer, source in spell_copies(quantized).items()}
     for name, kernel in quantized.kernels.items():
         arrays |= {f"{part}/{name}": getattr(kernel, part) for part in _PARTS}
     facts = {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 import mobilenet_export
@@ -39,7 +40,7 @@ from mobilenet_export.pipeline.evidence import hash_images, printable, values_of
 from mobilenet_export.pipeline.reference import Source
 from mobilenet_export.pipeline.report import render
 from mobilenet_export.plugins import load_plugin
-from mobilenet_export.quantize.splitting import sources
+from mobilenet_export.quantize.splitting import spell_copies
 from mobilenet_export.quantized import QuantizedGraph
 from mobilenet_export.recipe import QuantRecipe
 from mobilenet_export.report import DriftReport, LayerCurve
@@ -121,10 +122,10 @@ def _equalization(contents: Contents) -> bytes | None:
     """By what the int8 files' channels were multiplied, and which are copies, as safetensors; None without any."""
     if contents.quantized is None:
         return None
-    arrays = {name: np.ascontiguousarray(values) for name, values in contents.quantized.equalization.items()}
-    for layer, rows in contents.quantized.copies.items():
-        channels = len(contents.quantized.kernels[layer].bias)
-        arrays[COPIES + layer] = sources(rows, channels).astype(np.int32)
+    arrays: dict[str, NDArray[Any]] = {
+        name: np.ascontiguousarray(values) for name, values in contents.quantized.equalization.items()
+    }
+    arrays |= {COPIES + layer: source for layer, source in spell_copies(contents.quantized).items()}
     return save(arrays) if arrays else None
 
 

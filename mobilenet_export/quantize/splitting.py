@@ -167,6 +167,14 @@ def reference_graph(graph: Graph, quantized: QuantizedGraph) -> Graph:
     return shift_copies(placed, quantized.copies, quantized.tensors, quantized.equalization)
 
 
+def spell_copies(quantized: QuantizedGraph) -> dict[str, NDArray[np.int32]]:
+    """Return by layer which channel each of its channels is a copy of; `read_copies` undoes it."""
+    return {
+        layer: sources(rows, len(quantized.kernels[layer].bias)).astype(np.int32)
+        for layer, rows in quantized.copies.items()
+    }
+
+
 def read_copies(graph: Graph, arrays: Mapping[str, NDArray[Any]]) -> Copies:
     """Read copies back from the sources of each layer's channels.
 
