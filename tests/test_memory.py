@@ -52,7 +52,8 @@ def test_lint_holds_no_images(tmp_path: Path) -> None:
     assert many - few < 6 * 2**10
 
 
-def test_calibration_holds_no_images(small_v2: Exported) -> None:
+@pytest.mark.parametrize(("rounding", "slack_mib"), [(False, 8), (True, 20)])
+def test_calibration_holds_no_images(small_v2: Exported, rounding: bool, slack_mib: int) -> None:
     """310 more preprocessed images of 96 px would be 33 MiB, and their activations far more."""
 
     def load(name: str) -> FloatArray:
@@ -60,7 +61,9 @@ def test_calibration_holds_no_images(small_v2: Exported) -> None:
 
     def peak_mib(count: int) -> float:
         image_set = ImageSet("fake", tuple(map(str, range(count))), load)
-        recipe = dataclasses.replace(FEW_IMAGES, calibration_images=count, bias_correction=False)
+        recipe = dataclasses.replace(
+            FEW_IMAGES, calibration_images=count, bias_correction=False, rounding=rounding
+        )
         tracemalloc.start()
         quantize(small_v2.source, image_set, recipe, lambda _steps: None)
         peak = tracemalloc.get_traced_memory()[1]
@@ -68,6 +71,6 @@ def test_calibration_holds_no_images(small_v2: Exported) -> None:
         return peak / 2**20
 
     peak_mib(16)  # what is loaded once
-    # Up to 64 images the extremes of each are kept, 5 MiB in all; by chance of the threads, up to three moments of
-    # 6 MiB more or less meet at the peak.
-    assert peak_mib(400) < peak_mib(90) + 20
+    # Up to 64 images the extremes of each are kept, 5 MiB in all. Where weights are rounded, up to three moments of
+    # 6 MiB more or less meet at the peak, by chance of the threads.
+    assert peak_mib(400) < peak_mib(90) + slack_mib
