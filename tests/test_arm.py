@@ -55,6 +55,9 @@ def test_every_file_answers_as_on_the_pc(bundles: dict[str, Path], cpu: str, has
 def test_an_x86_without_vnni_answers_as_this_one(bundles: dict[str, Path], arch: str) -> None:
     """Its kernels add pairs of products in int16; ONNX Runtime's own per-channel V1 gives other logits there."""
     haswell = [str(arm.emulator().with_name("qemu-x86_64")), "-cpu", "Haswell"]
+    ask = "from numpy._core._multiarray_umath import __cpu_features__ as has; print(has['AVX2'], has['AVX512F'])"
+    seen = subprocess.run([*haswell, sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert seen.stdout.split() == ["True", "False"]
     command = [*haswell, sys.executable, "run.py", "check", "--json"]
     done = subprocess.run(command, cwd=bundles[arch], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stderr}{done.stdout}"
